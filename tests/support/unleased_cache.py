@@ -1,4 +1,4 @@
-"""What caches that replace LeaseCache in tests and benchmarks have in common."""
+"""The common part of the caches that replace LeaseCache in tests and benchmarks."""
 
 import asyncio
 import math

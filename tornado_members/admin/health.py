@@ -88,8 +88,12 @@ class HealthReport:
     def to_dict(self) -> dict[str, Any]:
         """Return the report as a JSON-compatible object."""
         dependencies = [
-            {"name": one.name, "state": _STATE_NAMES[one.state], "detail": one.detail}
-            for one in self.dependencies
+            {
+                "name": dependency.name,
+                "state": _STATE_NAMES[dependency.state],
+                "detail": dependency.detail,
+            }
+            for dependency in self.dependencies
         ]
         return {"status": self.status, "dependencies": dependencies}
 
@@ -97,8 +101,10 @@ class HealthReport:
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """Build a report from the result of to_dict()."""
         dependencies = [
-            DependencyStatus(one["name"], State[one["state"].upper()], one["detail"])
-            for one in data["dependencies"]
+            DependencyStatus(
+                dependency["name"], State[dependency["state"].upper()], dependency["detail"]
+            )
+            for dependency in data["dependencies"]
         ]
         return cls(tuple(dependencies), draining=data["status"] == "draining")
 
@@ -281,8 +287,8 @@ def _find(name: str, report: HealthReport) -> DependencyStatus | None:
     return next((status for status in report.dependencies if status.name == name), None)
 
 
-def _merge(given: Sequence[DependencyStatus | None]) -> DependencyStatus:
-    statuses = [status for status in given if status]
+def _merge(reports: Sequence[DependencyStatus | None]) -> DependencyStatus:
+    statuses = [status for status in reports if status]
     worst = max(statuses, key=lambda status: status.state)
     best = min(status.state for status in statuses)
     if worst.state in (best, State.DEGRADED):

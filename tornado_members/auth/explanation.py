@@ -165,7 +165,7 @@ def _check_key(rules: IssuerRules, settings: Settings, token: _Token) -> Line:
         return Line(None, f"{named}: the keys are fetched; the signature is not checked offline")
     key = keys.find(header.get("kid"), header["alg"])
     if key is None:
-        fitting = [_show(one.kid) for one in keys.keys if header["alg"] in one.algorithms]
+        fitting = [_show(key.kid) for key in keys.keys if header["alg"] in key.algorithms]
         known = ", ".join(fitting) or "none"
         return Line(False, f"{named} names no key for {header['alg']}; its keys: {known}")
     if token.now >= key.expires:

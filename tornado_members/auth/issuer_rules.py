@@ -77,9 +77,9 @@ class IssuerRules:
         if self._client_ids:
             client = claims["client_id"] if "client_id" in claims else claims.get("azp")
             return "aud" not in claims and isinstance(client, str) and client in self._client_ids
-        given = claims.get("aud")
-        audience = given if isinstance(given, list) else [given]
-        if not all(isinstance(one, str) for one in audience):
+        value = claims.get("aud")
+        audience = value if isinstance(value, list) else [value]
+        if not all(isinstance(name, str) for name in audience):
             return False
         return not self._audience.isdisjoint(audience)
 

@@ -25,7 +25,7 @@ class OwnIssuer:
     def from_settings(cls, settings: Settings) -> Self | None:
         """Return None if the service does not accept tokens of auth.own_issuer."""
         auth = settings.auth
-        entry = next((one for one in auth.issuers if one.issuer == auth.own_issuer), None)
+        entry = next((issuer for issuer in auth.issuers if issuer.issuer == auth.own_issuer), None)
         if entry is None:
             return None
         file = entry.jwks.file if entry.jwks else settings.data_dir / "keys" / "jwks.json"

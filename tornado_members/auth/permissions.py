@@ -80,7 +80,7 @@ class ClaimRule:
         elif type(value) is int:  # a truth value is an int as well
             yield str(value)
         elif isinstance(value, list):
-            yield from (one for one in value if isinstance(one, str))
+            yield from (word for word in value if isinstance(word, str))
 
     def _may_be_trusted(self, claims: Mapping[str, Any]) -> bool:
         """Return False for an e-mail address that the issuer marks as unverified."""

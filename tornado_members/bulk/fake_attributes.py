@@ -27,31 +27,31 @@ class NoExample(OperatorError):
 def fake_attributes(attributes: AttributeTable, person: Person) -> dict[str, Any]:
     """Return a value of each attribute. Raises NoExample."""
     found = {}
-    for one in attributes:
-        if one.has_example:
-            found[one.name] = _value(one, person)
-        elif one.required:
+    for attribute in attributes:
+        if attribute.has_example:
+            found[attribute.name] = _value(attribute, person)
+        elif attribute.required:
             raise NoExample(
-                f"members.attributes.{one.name}: fake members need an example of its pattern"
+                f"members.attributes.{attribute.name}: fake members need an example of its pattern"
             )
     return found
 
 
-def _value(one: Attribute, person: Person) -> Any:
-    if one.pattern is not None and one.enum is None:
-        return one.example_value()
-    if not one.is_list:
-        return _item(one, person)
-    count = person.random.randint(1, min(_MOST_ITEMS, one.max_items))
-    return list(dict.fromkeys(_item(one, person) for _ in range(count)))
+def _value(attribute: Attribute, person: Person) -> Any:
+    if attribute.pattern is not None and attribute.enum is None:
+        return attribute.example_value()
+    if not attribute.is_list:
+        return _item(attribute, person)
+    count = person.random.randint(1, min(_MOST_ITEMS, attribute.max_items))
+    return list(dict.fromkeys(_item(attribute, person) for _ in range(count)))
 
 
-def _item(one: Attribute, person: Person) -> Any:
+def _item(attribute: Attribute, person: Person) -> Any:
     random = person.random
-    if one.enum is not None:
-        return random.choice(one.enum)
-    least, most = _bounds(one)
-    match one.type:
+    if attribute.enum is not None:
+        return random.choice(attribute.enum)
+    least, most = _bounds(attribute)
+    match attribute.type:
         case "boolean":
             value: Any = random.random() < 0.5
         case "integer":
@@ -63,25 +63,29 @@ def _item(one: Attribute, person: Person) -> Any:
         case "datetime":
             value = format_datetime(_FIRST_MOMENT + timedelta(seconds=random.randint(0, _SECONDS)))
         case _:
-            value = _text(one, person)
+            value = _text(attribute, person)
     return value
 
 
-def _text(one: Attribute, person: Person) -> str:
-    return _formatted(one, person) if one.format else person.random.choice(_WORDS)[: one.max_length]
+def _text(attribute: Attribute, person: Person) -> str:
+    return (
+        _formatted(attribute, person)
+        if attribute.format
+        else person.random.choice(_WORDS)[: attribute.max_length]
+    )
 
 
-def _formatted(one: Attribute, person: Person) -> str:
-    if one.format == "email":
+def _formatted(attribute: Attribute, person: Person) -> str:
+    if attribute.format == "email":
         return str(person.email(domains=["example.com", "example.net", "example.org"]))
-    if one.format == "phone":
+    if attribute.format == "phone":
         return str(person.phone_number(mask="+1-555-###-####"))
     return f"https://example.org/{person.random.randint(1, 9999)}"
 
 
-def _bounds(one: Attribute) -> tuple[float, float]:
+def _bounds(attribute: Attribute) -> tuple[float, float]:
     """Return the minimum and the maximum of the numbers to generate."""
-    least, most = one.minimum, one.maximum
+    least, most = attribute.minimum, attribute.maximum
     if least is None:
         least = 0 if most is None or most >= 0 else most - _SPREAD
     if most is None:

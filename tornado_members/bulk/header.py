@@ -136,7 +136,7 @@ class CsvHeaderSearch:
                     break
         if not found:
             return None
-        candidate, i, place = min(found, key=lambda one: one[0].rank)
+        candidate, i, place = min(found, key=lambda match: match[0].rank)
         parsers = self._parsers or []
         record = self._records[i][place]
         if any(self._decoder.undecoded.search(cell) for cell in record.cells):

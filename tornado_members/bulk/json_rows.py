@@ -170,9 +170,9 @@ class ObjectReader:
         mapping = self._map(tuple(fields))
         values: dict[str, Any] = {}
         unused: dict[str, list[str]] = {}
-        given = [*fields.values()]
+        cells = [*fields.values()]
         for field, sources in mapping.sources.items():
-            value = _first_present(given, sources)
+            value = _first_present(cells, sources)
             if isinstance(value, str) and ID_HEADING not in fields:
                 value, rest = first_value(field, value)
                 if rest:
@@ -194,12 +194,12 @@ class ObjectReader:
     def _flattened(self, fields: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[Fault]]:
         """Return an object in which each attribute has a key of its own, as in CSV files."""
         rest = {key: value for key, value in fields.items() if key != ATTRIBUTES}
-        given = fields[ATTRIBUTES]
-        if given is None:
-            given = dict.fromkeys(self._options.fields.attributes.names)
-        if not isinstance(given, Mapping):
+        attributes = fields[ATTRIBUTES]
+        if attributes is None:
+            attributes = dict.fromkeys(self._options.fields.attributes.names)
+        if not isinstance(attributes, Mapping):
             return rest, [Fault(json_pointer(ATTRIBUTES), "must be an object or null")]
-        return {**rest, **{path_of(name): value for name, value in given.items()}}, []
+        return {**rest, **{path_of(name): value for name, value in attributes.items()}}, []
 
     def _map(self, keys: tuple[str, ...]) -> ColumnMapping:
         """Return the fields of these keys; most objects of a file have the same keys."""
@@ -242,10 +242,10 @@ def _unknown(key: str) -> Fault:
     return Fault(json_pointer(key), "is not a field of a member")
 
 
-def _first_present(given: list[Any], sources: list[tuple[int, ...]]) -> Any:
+def _first_present(cells: list[Any], sources: list[tuple[int, ...]]) -> Any:
     """Return the first value that is not empty; texts of several keys are joined."""
     for columns in sources:
-        values = [given[column] for column in columns if given[column] not in (None, "")]
+        values = [cells[column] for column in columns if cells[column] not in (None, "")]
         if len(columns) == 1 and values:
             return values[0]
         if values and all(isinstance(value, str) for value in values):

@@ -49,10 +49,10 @@ class Groups(Generic[Q, A]):
         self._late: asyncio.TimerHandle | None = None  # the next group, if none has ended before
         self._sending: set[asyncio.Task[None]] = set()
 
-    async def join(self, one: Q) -> A | None:
+    async def join(self, item: Q) -> A | None:
         """Send a request in a group with others; None if it must be sent alone."""
         place: asyncio.Future[A | None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((one, place))
+        self._waiting.append((item, place))
         self._schedule()
         return await place
 
@@ -83,7 +83,7 @@ class Groups(Generic[Q, A]):
         if self._late is not None:
             self._late.cancel()
             self._late = None
-        waiting = [(one, place) for one, place in self._waiting if not place.done()]
+        waiting = [(item, place) for item, place in self._waiting if not place.done()]
         group, self._waiting = waiting[: self._largest], waiting[self._largest :]
         if len(group) == 1:
             group[0][1].set_result(None)
@@ -97,7 +97,7 @@ class Groups(Generic[Q, A]):
     async def _send(self, group: Sequence[tuple[Q, asyncio.Future[A | None]]]) -> None:
         with self.alone():
             try:
-                results = await self._send_all([one for one, _ in group])
+                results = await self._send_all([item for item, _ in group])
             except BaseException as error:
                 for _, place in group:
                     if not place.done():

@@ -77,16 +77,18 @@ class MemberReplacements:
         self, members: MemberGroups, group: Sequence[_Replacement]
     ) -> list[Member | None]:
         """Replace members with one query and one command; None for one that was not replaced."""
-        first = {one.member_id: one for one in reversed(group)}  # the others missed their turn
-        ids, names = map(id_key, first), {name_key(one.draft.name) for one in first.values()}
+        # A member has one request, unless the others missed their turn.
+        first = {request.member_id: request for request in reversed(group)}
+        ids = map(id_key, first)
+        names = {name_key(request.draft.name) for request in first.values()}
         # A result of this query is only a guess, so it may come before the tombstones.
         reading = asyncio.create_task(_read(members, [*first.values()]))
         try:
             async with announced_if_possible(self._cache, *ids, *names):
                 wanted = [
-                    Replacement(member, one.draft, one.condition)
-                    for one, member in zip(first.values(), await reading, strict=True)
-                    if member and one.condition.allows(member.version, member.updated_at)
+                    Replacement(member, request.draft, request.condition)
+                    for request, member in zip(first.values(), await reading, strict=True)
+                    if member and request.condition.allows(member.version, member.updated_at)
                 ]
                 replaced = await members.replace(wanted)
         except NotAnnounced:  # at one node, perhaps: each member may have others
@@ -94,18 +96,20 @@ class MemberReplacements:
         finally:
             await _end(reading)
         results = {
-            one.member.member_id: member for one, member in zip(wanted, replaced, strict=True)
+            request.member.member_id: member
+            for request, member in zip(wanted, replaced, strict=True)
         }
         return [
-            results.get(one.member_id) if first[one.member_id] is one else None for one in group
+            results.get(request.member_id) if first[request.member_id] is request else None
+            for request in group
         ]
 
 
 async def _read(members: MemberGroups, group: Sequence[_Replacement]) -> list[Member | None]:
     """Return the members, of which some may be known."""
-    unread = [one.member_id for one in group if one.read is None]
+    unread = [request.member_id for request in group if request.read is None]
     found = iter(await members.find(unread) if unread else ())
-    return [one.read or next(found) for one in group]
+    return [request.read or next(found) for request in group]
 
 
 async def _end(reading: "asyncio.Task[list[Member | None]]") -> None:

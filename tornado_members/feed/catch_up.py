@@ -163,7 +163,9 @@ class CatchUp:
 
         Otherwise a client that reads alone, slower than MongoDB, would fall out of the buffer.
         """
-        return bool(self._waiting) or any(one.is_idle for one in reader.subscriptions)
+        return bool(self._waiting) or any(
+            subscription.is_idle for subscription in reader.subscriptions
+        )
 
     def _can_serve_waiting(self, reader: FeedReader) -> bool:
         """True if a subscription that waits can be served by this reader."""

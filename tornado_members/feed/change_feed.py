@@ -108,7 +108,10 @@ class ChangeFeed:
         for most, count in self._held.most_common(1):
             if count > self._held[subject] + 1:
                 newest_first = reversed(self._subscribers.items())
-                next(one for one, access in newest_first if access.subject == most).end("displaced")
+                newest = next(
+                    subscription for subscription, access in newest_first if access.subject == most
+                )
+                newest.end("displaced")
                 return
         raise Overloaded
 

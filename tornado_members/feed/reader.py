@@ -106,7 +106,8 @@ class FeedReader:
         events: list[FeedEvent] = []
         if batch.changes:
             names = {
-                one.member_id: one.member.name if one.member else None for one in batch.changes
+                change.member_id: change.member.name if change.member else None
+                for change in batch.changes
             }
             await self._invalidate(names)
             events = await map_in_turns(self._to_event, batch.changes)
@@ -140,7 +141,9 @@ class FeedReader:
         filtered = [
             self._by_member.get(member_id, ()) for member_id in {e.member_id for e in events}
         ]
-        woken = dict.fromkeys([*self._unfiltered, *(one for some in filtered for one in some)])
+        woken = dict.fromkeys(
+            [*self._unfiltered, *(subscription for some in filtered for subscription in some)]
+        )
         for count, subscription in enumerate(woken, 1):
             if subscription.owner is self:
                 subscription.wake(position)

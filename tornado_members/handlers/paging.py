@@ -125,9 +125,9 @@ def _parse_filters(texts: Mapping[str, str], fields: FieldTable) -> Filters:
         equal={name: _check_length(name, texts[name]) for name in _EQUAL if name in texts},
         q=_parse_search(texts["q"]) if "q" in texts else None,
         attributes={
-            one.path: _parse_attribute(one, texts[one.path])
-            for one in fields.attributes
-            if one.path in texts
+            attribute.path: _parse_attribute(attribute, texts[attribute.path])
+            for attribute in fields.attributes
+            if attribute.path in texts
         },
     )
 

@@ -163,7 +163,9 @@ def check_query(
         if name not in parameters:
             shown = name[:50].encode("latin-1").decode("utf-8", "replace")  # as Tornado decodes it
             if operation.filters_attributes and name in fields.attributes.by_path:
-                indexed = _listed([one for one in parameters if one in fields.attributes.by_path])
+                indexed = _listed(
+                    [name for name in parameters if name in fields.attributes.by_path]
+                )
                 raise BadParameter(
                     shown, f"is not indexed, so lists have no filter by it; {indexed}"
                 )

@@ -34,8 +34,8 @@ def valid_request_id(headers: HTTPHeaders) -> str | None:
     """Return the X-Request-Id of a request if it is valid."""
     if "X-Request-Id" not in headers:
         return None
-    given = headers["X-Request-Id"]
-    return given if _VALID_ID.fullmatch(given) else None
+    request_id = headers["X-Request-Id"]
+    return request_id if _VALID_ID.fullmatch(request_id) else None
 
 
 class CommonHeaders:

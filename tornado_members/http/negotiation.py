@@ -38,9 +38,9 @@ def _weigh(header: str, media_type: str) -> float:
         found = _RANGE.fullmatch(part)
         if not found:
             return 1.0
-        given = closeness.get((found[1].lower(), found[2].lower()), 0)
-        if given > best:
-            best, weight = given, _quality(found[3])
+        precision = closeness.get((found[1].lower(), found[2].lower()), 0)
+        if precision > best:
+            best, weight = precision, _quality(found[3])
     return weight
 
 

@@ -17,9 +17,9 @@ Rate = Callable[[Connection], float | None]
 def close_idle(connections: Collection[Connection], now: float, most: int = _MOST_EVICTED) -> bool:
     """Close the connections that have been idle for longest; return False if none is idle."""
     settled = now - _SETTLED_SECONDS
-    idle = [one for one in connections if one.idle_since < settled]
-    for one in heapq.nsmallest(most, idle, key=lambda one: one.idle_since):
-        one.close()
+    idle = [connection for connection in connections if connection.idle_since < settled]
+    for connection in heapq.nsmallest(most, idle, key=lambda candidate: candidate.idle_since):
+        connection.close()
     return bool(idle)
 
 
@@ -27,7 +27,7 @@ def evict_slowest(
     connections: Iterable[Connection], now: float, evict: Callable[[Connection], None]
 ) -> None:
     """Evict the connections whose clients send or read most slowly."""
-    slowest = _slowest_first(connections, lambda one: one.rate(now, _SETTLED_SECONDS))
+    slowest = _slowest_first(connections, lambda connection: connection.rate(now, _SETTLED_SECONDS))
     for rate, connection in slowest[:_MOST_EVICTED]:
         if rate < _SLOW_BYTES_PER_SECOND:
             evict(connection)
@@ -35,7 +35,9 @@ def evict_slowest(
 
 def refuse_slow_bodies(connections: Iterable[Connection], now: float, budget: ByteBudget) -> None:
     """Refuse the bodies that arrive most slowly, until an eighth of the budget is free."""
-    slowest = _slowest_first(connections, lambda one: one.body_rate(now, _SETTLED_SECONDS))
+    slowest = _slowest_first(
+        connections, lambda connection: connection.body_rate(now, _SETTLED_SECONDS)
+    )
     for _, connection in slowest:
         if _has_room(budget):
             return
@@ -44,7 +46,9 @@ def refuse_slow_bodies(connections: Iterable[Connection], now: float, budget: By
 
 def abort_slow_readers(connections: Iterable[Connection], now: float, budget: ByteBudget) -> None:
     """Close the connections that read most slowly, until an eighth of the budget is free."""
-    slowest = _slowest_first(connections, lambda one: one.writer.rate(now, _SETTLED_SECONDS))
+    slowest = _slowest_first(
+        connections, lambda connection: connection.writer.rate(now, _SETTLED_SECONDS)
+    )
     for _, connection in slowest:
         if _has_room(budget):
             return
@@ -54,7 +58,11 @@ def abort_slow_readers(connections: Iterable[Connection], now: float, budget: By
 def _slowest_first(
     connections: Iterable[Connection], rate_of: Rate
 ) -> list[tuple[float, Connection]]:
-    rates = [(rate, one) for one in connections if (rate := rate_of(one)) is not None]
+    rates = [
+        (rate, connection)
+        for connection in connections
+        if (rate := rate_of(connection)) is not None
+    ]
     return sorted(rates, key=lambda pair: pair[0])
 
 

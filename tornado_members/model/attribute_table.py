@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
+from operator import attrgetter
 from typing import Any, Final
 
 from tornado_members.errors import Fault
@@ -17,6 +18,11 @@ from tornado_members.model.strict_json import json_pointer
 
 _MISSING: Final = object()
 _encode: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+# What affects values and their representation.
+_DIGESTED: Final = attrgetter(
+    *("name", "type", "is_list", "max_items", "required", "default"),
+    *("max_length", "pattern", "enum", "format", "minimum", "maximum"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +39,12 @@ class AttributeTable:
 
     def __init__(self, attributes: Iterable[Attribute] = ()) -> None:
         self._attributes = tuple(attributes)
-        self._by_name = {one.name: one for one in self._attributes}
+        self._by_name = {attribute.name: attribute for attribute in self._attributes}
         self.names = tuple(self._by_name)
-        self.by_path = {one.path: one for one in self._attributes}
-        self.searched = tuple(one.name for one in self._attributes if one.is_searched)
+        self.by_path = {attribute.path: attribute for attribute in self._attributes}
+        self.searched = tuple(
+            attribute.name for attribute in self._attributes if attribute.is_searched
+        )
 
     def __iter__(self) -> Iterator[Attribute]:
         return iter(self._attributes)
@@ -50,20 +58,16 @@ class AttributeTable:
     @cached_property
     def by_heading(self) -> Mapping[str, str]:
         """The path of an attribute by each plain heading; its own names come before headings."""
-        headings = {key: one.path for one in self._attributes for key in one.headings[2:]}
-        names = {plain_heading(one.name): one.path for one in self._attributes}
-        paths = {plain_heading(one.path): one.path for one in self._attributes}
+        headings = {
+            key: attribute.path for attribute in self._attributes for key in attribute.headings[2:]
+        }
+        names = {plain_heading(attribute.name): attribute.path for attribute in self._attributes}
+        paths = {plain_heading(attribute.path): attribute.path for attribute in self._attributes}
         return {**headings, **names, **paths}
 
     def digest(self) -> bytes:
         """Return a digest of all declarations that affect values and their representation."""
-        declared = [
-            [
-                *(one.name, one.type, one.is_list, one.max_items, one.required, one.default),
-                *(one.max_length, one.pattern, one.enum, one.format, one.minimum, one.maximum),
-            ]
-            for one in self._attributes
-        ]
+        declared = [_DIGESTED(attribute) for attribute in self._attributes]
         return blake2b(json.dumps(declared).encode(), digest_size=16).digest()
 
     def searched_texts(self, values: Mapping[str, Any]) -> Iterator[str]:
@@ -73,59 +77,61 @@ class AttributeTable:
             items = value if isinstance(value, list) else [value]
             yield from (item for item in items if isinstance(item, str))
 
-    def validate(self, given: object) -> CheckedAttributes:
+    def validate(self, content: object) -> CheckedAttributes:
         """Check the attributes of a new member. Those that are left out get their default."""
-        return self._check(given, None)
+        return self._check(content, None)
 
-    def merge(self, current: Mapping[str, Any], given: object) -> CheckedAttributes:
+    def merge(self, current: Mapping[str, Any], content: object) -> CheckedAttributes:
         """Apply a merge patch (RFC 7396 §2) to the attributes of a member.
 
         Only changed values are checked. Unchanged ones may contradict the declaration.
         """
-        return self._check(given, current)
+        return self._check(content, current)
 
-    def _check(self, given: object, current: Mapping[str, Any] | None) -> CheckedAttributes:
-        if given is None:
-            given = dict.fromkeys(self.names)
-        if not isinstance(given, Mapping):
+    def _check(self, content: object, current: Mapping[str, Any] | None) -> CheckedAttributes:
+        if content is None:
+            content = dict.fromkeys(self.names)
+        if not isinstance(content, Mapping):
             fault = Fault(json_pointer(KEY), "must be an object or null")
             return CheckedAttributes({}, frozenset(self.names), [fault])
         faults = [
             Fault(json_pointer(KEY) + json_pointer(name), "is not an attribute of a member")
-            for name in given
+            for name in content
             if name not in self._by_name
         ]
         values: dict[str, Any] = {}
         left_out: set[str] = set()
-        for one in self._attributes:
-            before = current.get(one.name) if current is not None else one.default
-            value = given.get(one.name, _MISSING)
+        for attribute in self._attributes:
+            before = current.get(attribute.name) if current is not None else attribute.default
+            value = content.get(attribute.name, _MISSING)
             is_patch = current is not None
             if value is _MISSING or (is_patch and _is_same(value, before)):
-                left_out.add(one.name)
-                found = self._left_out(one, before, is_new=not is_patch)
+                left_out.add(attribute.name)
+                found = self._check_left_out(attribute, before, is_new=not is_patch)
             else:
-                found = self._given(one, value)
+                found = self._check_value(attribute, value)
             faults += found[1]
             if found[0] is not None:
-                values[one.name] = found[0]
+                values[attribute.name] = found[0]
         if not faults and len(left_out) < len(self.names):
             faults = _size_faults(values, current or {})
         return CheckedAttributes(values, frozenset(left_out), faults)
 
-    def _left_out(self, one: Attribute, before: Any, *, is_new: bool) -> tuple[Any, list[Fault]]:
-        if is_new and one.required and before is None:
-            return None, [_missing(one)]
+    def _check_left_out(
+        self, attribute: Attribute, before: Any, *, is_new: bool
+    ) -> tuple[Any, list[Fault]]:
+        if is_new and attribute.required and before is None:
+            return None, [_missing(attribute)]
         return before, []
 
-    def _given(self, one: Attribute, value: Any) -> tuple[Any, list[Fault]]:
+    def _check_value(self, attribute: Attribute, value: Any) -> tuple[Any, list[Fault]]:
         if value is None:
-            return None, [_missing(one)] if one.required else []
-        return one.check(value)
+            return None, [_missing(attribute)] if attribute.required else []
+        return attribute.check(value)
 
 
-def _missing(one: Attribute) -> Fault:
-    return Fault(json_pointer(KEY) + json_pointer(one.name), "is missing")
+def _missing(attribute: Attribute) -> Fault:
+    return Fault(json_pointer(KEY) + json_pointer(attribute.name), "is missing")
 
 
 def _size_faults(values: Mapping[str, Any], before: Mapping[str, Any]) -> list[Fault]:

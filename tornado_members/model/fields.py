@@ -61,16 +61,16 @@ class FieldTable:
 
     def __init__(self, fields: Iterable[Field], attributes: Iterable[Attribute] = ()) -> None:
         self._fields = tuple(fields)
-        self._checks = [(one.name, one.check, one.required) for one in self._fields]
+        self._checks = [(field.name, field.check, field.required) for field in self._fields]
         self.attributes = AttributeTable(attributes)
-        self.names = tuple(one.name for one in self._fields)
-        self.case_folded = tuple(one for one in self._fields if one.case_folded)
-        self.searched = tuple(one for one in self._fields if one.searched)
+        self.names = tuple(field.name for field in self._fields)
+        self.case_folded = tuple(field for field in self._fields if field.case_folded)
+        self.searched = tuple(field for field in self._fields if field.searched)
         # In any case and without punctuation, the headings under which CSV files have each field.
         self.by_heading = {
-            heading: one.name
-            for one in self._fields
-            for heading in (heading_key(one.name), *one.csv_headings)
+            heading: field.name
+            for field in self._fields
+            for heading in (heading_key(field.name), *field.csv_headings)
         }
         # The columns of a CSV file.
         self.columns = (*self.names, *self.attributes.by_path)
@@ -87,7 +87,7 @@ class FieldTable:
         return iter(self._fields)
 
     def __getitem__(self, name: str) -> Field:
-        return next(one for one in self._fields if one.name == name)
+        return next(field for field in self._fields if field.name == name)
 
     def with_field(self, added: Field) -> "FieldTable":
         """Return a table with one more field."""
@@ -97,7 +97,7 @@ class FieldTable:
         """Return a table with these attributes instead of its own."""
         return FieldTable(self._fields, attributes)
 
-    def validate(self, given: Mapping[str, Any]) -> tuple[dict[str, Any], list[Fault]]:
+    def validate(self, content: Mapping[str, Any]) -> tuple[dict[str, Any], list[Fault]]:
         """Return a value for each valid field, and a fault for each other one.
 
         Attributes are checked by their own table.
@@ -105,7 +105,7 @@ class FieldTable:
         values: dict[str, Any] = {}
         faults: list[Fault] = []
         for name, check, required in self._checks:
-            value = given.get(name, _MISSING)
+            value = content.get(name, _MISSING)
             try:
                 if isinstance(value, str):
                     values[name] = check(value)

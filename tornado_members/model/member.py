@@ -107,8 +107,10 @@ class MemberDraft:
         if left_out:
             theirs = member.values.get(ATTRIBUTES, {})
             kept = {name: value for name, value in theirs.items() if name in left_out}
-            mine = {name: one for name, one in values[ATTRIBUTES].items() if name not in left_out}
-            values[ATTRIBUTES] = {**kept, **mine}
+            sent = {
+                name: value for name, value in values[ATTRIBUTES].items() if name not in left_out
+            }
+            values[ATTRIBUTES] = {**kept, **sent}
         return dataclasses.replace(self, values=values, kept_attributes=left_out)
 
 
@@ -190,34 +192,34 @@ def _parse(
     fields: FieldTable,
 ) -> MemberDraft:
     """Validate a body whose attributes were checked; None if none are declared."""
-    given = dict(body)
+    content = dict(body)
     faults: list[Fault] = []
     unknown: list[str] = []
-    if "memberId" in given:
-        faults += _check_id(given.pop("memberId"), member_id, by_name=name is not None)
+    if "memberId" in content:
+        faults += _check_id(content.pop("memberId"), member_id, by_name=name is not None)
     if name is not None:
-        repeated = given.setdefault("name", name)
+        repeated = content.setdefault("name", name)
         if isinstance(repeated, str) and normalize_name(repeated) != normalize_name(name):
             faults.append(Fault("/name", "is not the name in the address"))
-    if not fields.known_keys.issuperset(given):
-        unknown = [one for one in given if one not in fields.known_keys]
+    if not fields.known_keys.issuperset(content):
+        unknown = [key for key in content if key not in fields.known_keys]
         shown = unknown[: InvalidMember.most_faults]
-        faults += [Fault(json_pointer(one), "is not a field of a member") for one in shown]
-    values, invalid = fields.validate(given)
+        faults += [Fault(json_pointer(key), "is not a field of a member") for key in shown]
+    values, invalid = fields.validate(content)
     invalid += attributes.faults if attributes else []
     if faults or invalid:
         unlisted = max(0, len(unknown) - InvalidMember.most_faults)
         raise InvalidMember(faults + invalid, unlisted=unlisted)
     if attributes is None:
-        return MemberDraft(values, frozenset(given))
+        return MemberDraft(values, frozenset(content))
     values[ATTRIBUTES] = attributes.values
-    return MemberDraft(values, frozenset(given), attributes.left_out)
+    return MemberDraft(values, frozenset(content), attributes.left_out)
 
 
-def _check_id(given: object, member_id: int | None, *, by_name: bool) -> list[Fault]:
+def _check_id(value: object, member_id: int | None, *, by_name: bool) -> list[Fault]:
     if member_id is None and not by_name:
         return [Fault("/memberId", "is assigned by the service; omit it")]
-    named = integer_of(given)
+    named = integer_of(value)
     if named is None:
         return [Fault("/memberId", "must be an integer")]
     if member_id is not None and named != member_id:

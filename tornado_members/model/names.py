@@ -58,9 +58,9 @@ def check_stored_name(name: str) -> str:
     """
     if name.isascii() and name.isprintable() and 0 < len(plain := name.strip()) <= MAX_CHARACTERS:
         return plain
-    given, name = name, check_text(normalize_name(name))
+    original, name = name, check_text(normalize_name(name))
     if not name:
-        raise ValueError("has only invisible characters" if given.strip() else "is empty")
+        raise ValueError("has only invisible characters" if original.strip() else "is empty")
     if characters.is_invisible(name):
         raise ValueError("has only invisible characters")
     if misleading := characters.reordering_character(name):

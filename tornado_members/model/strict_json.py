@@ -44,7 +44,7 @@ def parse_object(data: bytes) -> dict[str, Any]:
 def _is_too_deep(value: Any) -> bool:
     level = [value]
     for _ in range(_MAX_DEPTH):
-        items = (one.values() if isinstance(one, dict) else one for one in level)
+        items = (value.values() if isinstance(value, dict) else value for value in level)
         level = [inner for item in items for inner in item if isinstance(inner, dict | list)]
         if not level:
             return False

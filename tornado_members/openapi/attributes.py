@@ -12,19 +12,19 @@ def attribute_schemas(fields: FieldTable) -> Mapping[str, Schema]:
     if not fields.attributes:
         return {}
     table = fields.attributes
-    drafts = {one.name: one.request_schema() for one in table}
+    drafts = {attribute.name: attribute.request_schema() for attribute in table}
     return {
         "Attributes": {
             "description": "The attributes of a member that have a value",
             "type": "object",
-            "properties": {one.name: one.stored_schema() for one in table},
+            "properties": {attribute.name: attribute.stored_schema() for attribute in table},
         },
         "AttributesDraft": {
             "description": "The attributes of a new or replaced member; omitted ones get their "
             "default",
             "type": "object",
             "properties": drafts,
-            "required": [one.name for one in table if is_needed(one)],
+            "required": [attribute.name for attribute in table if is_needed(attribute)],
             "additionalProperties": False,
         },
         "AttributesPatch": {
@@ -40,13 +40,14 @@ def attribute_schemas(fields: FieldTable) -> Mapping[str, Schema]:
             "description": "The changed attributes; null stands for no value",
             "type": "object",
             "properties": {
-                one.name: {"anyOf": [one.stored_schema(), {"type": "null"}]} for one in table
+                attribute.name: {"anyOf": [attribute.stored_schema(), {"type": "null"}]}
+                for attribute in table
             },
             "additionalProperties": False,
         },
     }
 
 
-def is_needed(one: Attribute) -> bool:
+def is_needed(attribute: Attribute) -> bool:
     """True if a new member has to have a value."""
-    return one.required and one.default is None
+    return attribute.required and attribute.default is None

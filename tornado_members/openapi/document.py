@@ -44,7 +44,7 @@ def describe(
     base_path: str = "",
 ) -> dict[str, Any]:
     """Describe a service with these routes; `never` are problems that cannot occur in it."""
-    operations = [one for _, handler in routes for one in handler.operations.values()]
+    operations = [operation for _, handler in routes for operation in handler.operations.values()]
     tags = {operation.tag for operation in operations}
     names = {operation.name for operation in operations}
     items = PathItems(names, never, fields)

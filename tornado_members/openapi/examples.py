@@ -26,8 +26,8 @@ def _attributes(fields: FieldTable) -> dict[str, Any]:
     """Return the attributes of the example; none with a pattern of which no example is known."""
     if not fields.attributes:
         return {}
-    shown = (one for one in fields.attributes if one.has_example)
-    return {ATTRIBUTES: {one.name: one.example_value() for one in shown}}
+    shown = (attribute for attribute in fields.attributes if attribute.has_example)
+    return {ATTRIBUTES: {attribute.name: attribute.example_value() for attribute in shown}}
 
 
 def example_member(fields: FieldTable) -> dict[str, Any]:

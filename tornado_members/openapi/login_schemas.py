@@ -24,7 +24,7 @@ _USER_FIELDS: Final[Mapping[str, Any]] = {
     },
 }
 _PASSWORD: Final = {"type": "string", "minLength": 8, "maxLength": 1024, "writeOnly": True}
-_WITHOUT_NAME: Final = {name: one for name, one in _USER_FIELDS.items() if name != "username"}
+_WITHOUT_NAME: Final = {name: schema for name, schema in _USER_FIELDS.items() if name != "username"}
 
 LOGIN_SCHEMAS: Final[Mapping[str, Schema]] = {
     "Credentials": {

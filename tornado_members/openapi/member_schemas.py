@@ -96,7 +96,7 @@ def _attributes(component: str, fields: FieldTable) -> dict[str, Schema]:
     if not fields.attributes:
         return {}
     schema = reference(component)
-    if any(one.required for one in fields.attributes):
+    if any(attribute.required for attribute in fields.attributes):
         return {ATTRIBUTES: schema}
     return {ATTRIBUTES: {"anyOf": [schema, {"type": "null"}]}}
 

@@ -123,8 +123,8 @@ class Operation:
         """Return the parameters of the query, for members of these fields."""
         if not self.filters_attributes or not fields.attributes:
             return self.query
-        indexed = (one for one in fields.attributes if one.indexed)
-        return {**self.query, **{one.path: _filter_of(one) for one in indexed}}
+        indexed = (attribute for attribute in fields.attributes if attribute.indexed)
+        return {**self.query, **{attribute.path: _filter_of(attribute) for attribute in indexed}}
 
     def __post_init__(self) -> None:
         found = [media_type for answer in self.responses.values() for media_type in answer.content]

@@ -72,7 +72,7 @@ class PathItems:
 
     def mentioned_schemas(self) -> dict[str, Any]:
         """Return the schemas that were referred to."""
-        return {name: one for name, one in self._schemas.items() if name in self._mentioned}
+        return {name: schema for name, schema in self._schemas.items() if name in self._mentioned}
 
     @property
     def problems(self) -> list[type[Problem]]:
@@ -101,7 +101,7 @@ class PathItems:
             "description": _description(operation),
             "parameters": [
                 *(_path_parameter(place) for place in parameter_names(path)),
-                *(_parameter(name, "query", one) for name, one in parameters.items()),
+                *(_parameter(name, "query", parameter) for name, parameter in parameters.items()),
                 *(self._request_header(name) for name in ("X-Request-Id", *operation.headers)),
             ],
             "security": _security(operation),

@@ -87,13 +87,13 @@ def listen_for_admin(admin: Admin) -> Listeners:
 
 def _sockets_of_systemd(environment: MutableMapping[str, str]) -> list[socket.socket]:
     """Return the sockets that systemd passes (sd_listen_fds(3)), and clear their variables."""
-    given: Mapping[str, str] = dict(environment)
+    variables: Mapping[str, str] = dict(environment)
     for variable in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"):
         environment.pop(variable, None)
-    if given.get("LISTEN_PID") != str(os.getpid()):
+    if variables.get("LISTEN_PID") != str(os.getpid()):
         return []
     found = []
-    for descriptor in range(_LISTEN_FDS_START, _LISTEN_FDS_START + int(given["LISTEN_FDS"])):
+    for descriptor in range(_LISTEN_FDS_START, _LISTEN_FDS_START + int(variables["LISTEN_FDS"])):
         os.set_inheritable(descriptor, False)
         try:
             listener = socket.socket(fileno=descriptor)

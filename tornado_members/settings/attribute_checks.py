@@ -41,16 +41,16 @@ def attribute_faults(attributes: Mapping[str, AttributeSettings]) -> Iterator[st
 
 def _faults(name: str, declared: AttributeSettings) -> Iterator[tuple[str, str]]:
     """Yield a setting, and what it should be."""
-    given = declared.model_fields_set
+    named = declared.model_fields_set
     for setting, types in _ONLY_OF.items():
         if (
-            setting in given
+            setting in named
             and getattr(declared, setting) is not None
             and declared.type not in types
         ):
             yield setting, f"left out: it is for attributes of type {' and '.join(types)}"
             return
-    if "max_items" in given and not declared.list:
+    if "max_items" in named and not declared.list:
         yield "max_items", "left out: it is for attributes with list: true"
     least, most = declared.minimum, declared.maximum
     if least is not None and most is not None and least > most:
@@ -64,10 +64,10 @@ def _faults(name: str, declared: AttributeSettings) -> Iterator[tuple[str, str]]
 
 
 def _value_faults(attribute: Attribute, declared: AttributeSettings) -> Iterator[tuple[str, str]]:
-    one = replace(attribute, enum=None, is_list=False, required=True)
+    item = replace(attribute, enum=None, is_list=False, required=True)
     for value in declared.enum or ():
         try:
-            if one.check_item(value) != value:
+            if item.check_item(value) != value:
                 yield "enum", f"a list of values as they are stored, without {value!r}"
                 return
         except ValueError as error:

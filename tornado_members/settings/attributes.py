@@ -137,8 +137,8 @@ class AttributeSettings(Section):
 
     def to_attribute(self, name: str, matches: Callable[[str], bool] | None = None) -> Attribute:
         """Return the attribute, without its pattern, default and example, which need checks."""
-        given = self.model_dump(exclude={"list", "default", "example"})
-        return Attribute(name=name, is_list=self.list, matches=matches, **given)
+        fields = self.model_dump(exclude={"list", "default", "example"})
+        return Attribute(name=name, is_list=self.list, matches=matches, **fields)
 
 
 AttributeMap = Annotated[dict[str, AttributeSettings], BeforeValidator(_check_map)]

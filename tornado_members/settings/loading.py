@@ -54,10 +54,9 @@ def load_settings(file: Path | None = None, *, data_dir: Path | None = None) -> 
         errors = error.errors(include_url=False)
         faults = [_describe(e) for e in [e for e in errors if not _echoes(e)] or errors]
     except VariableError:
-        given = ", ".join(
-            name for name in sorted(os.environ) if name.upper().startswith(ENV_PREFIX)
-        )
-        faults = [f"environment: lists and maps must be JSON; one of these is not: {given}"]
+        variables = [name for name in sorted(os.environ) if name.upper().startswith(ENV_PREFIX)]
+        names = ", ".join(variables)
+        faults = [f"environment: lists and maps must be JSON; one of these is not: {names}"]
     else:
         faults = list(_contradictions(settings))
     finally:
@@ -161,11 +160,11 @@ def _describe(error: ErrorDetails) -> str:
 
 def _echoes(error: ErrorDetails) -> bool:
     """Return True if an error repeats another: a union's other branch, or a list's length."""
-    given = error["input"]
+    value = error["input"]
     return (
-        (error["type"] == "literal_error" and isinstance(given, list))
-        or (error["type"] == "tuple_type" and isinstance(given, str))
-        or (error["type"] == "too_short" and bool(given))
+        (error["type"] == "literal_error" and isinstance(value, list))
+        or (error["type"] == "tuple_type" and isinstance(value, str))
+        or (error["type"] == "too_short" and bool(value))
     )
 
 

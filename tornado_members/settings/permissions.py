@@ -28,11 +28,11 @@ def _claim_path(value: Any) -> tuple[str, ...]:
     return tuple(path)
 
 
-def _claim_values(given: Any) -> Any:
+def _claim_values(value: Any) -> Any:
     """Turn whole numbers into strings: YAML reads the key `3` as a number, JSON as a string."""
-    if not isinstance(given, dict):
-        return given
-    return {str(key) if type(key) is int else key: allowed for key, allowed in given.items()}
+    if not isinstance(value, dict):
+        return value
+    return {str(key) if type(key) is int else key: allowed for key, allowed in value.items()}
 
 
 ClaimPath = Annotated[tuple[str, ...], BeforeValidator(_claim_path)]

@@ -32,7 +32,7 @@ class Contradictions:
         self._members = self.mongo.database["members"]
         self._attributes = fields.attributes
         self._codec = AttributeCodec(fields.attributes)
-        self._required = [one.name for one in fields.attributes if one.required]
+        self._required = [attribute.name for attribute in fields.attributes if attribute.required]
 
     async def report(self) -> None:
         """Log one line per attribute that contradicts its declaration, with the number of members.

@@ -117,8 +117,8 @@ class MemberCodec:
     def __init__(self, fields: FieldTable = MEMBER_FIELDS) -> None:
         self.fields = fields
         self._names = fields.names
-        self._folded = [(one.folded_name, one.name, one.fold) for one in fields.case_folded]
-        self._searched = [one.name for one in fields.searched]
+        self._folded = [(field.folded_name, field.name, field.fold) for field in fields.case_folded]
+        self._searched = [field.name for field in fields.searched]
         self._attributes = AttributeCodec(fields.attributes) if fields.attributes else None
         searched = "\n".join(fields.attributes.searched)
         # A digest of the attributes that are searched; None if there are none.
@@ -202,7 +202,7 @@ class MemberCodec:
         consider attributes.
         """
         values: Document = {name: {"$literal": draft.values[name]} for name in self._names}
-        derived = {key: {"$literal": one} for key, one in self.derived(draft.values).items()}
+        derived = {key: {"$literal": value} for key, value in self.derived(draft.values).items()}
         forgotten = {} if SEARCHED_BY in derived else {SEARCHED_BY: "$$REMOVE"}
         if changes:
             changed = {"version": Int64(version + 1), "updatedAt": "$$NOW"}

@@ -49,7 +49,7 @@ class Folding:
         self.mongo = mongo.with_timeout(_TIMEOUT_SECONDS)
         self._codec = codec or MemberCodec()
         fields = self._codec.fields
-        self._names = [*dict.fromkeys(one.name for one in fields.case_folded + fields.searched)]
+        self._names = [*dict.fromkeys(field.name for field in fields.case_folded + fields.searched)]
         self._searched = [path_of(name) for name in fields.attributes.searched]
         self._members = mongo.database["members"]
         self._declarations = mongo.database["cluster"]

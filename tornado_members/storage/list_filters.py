@@ -49,7 +49,9 @@ class ListFilters:
 
     def stored(self, attributes: Mapping[str, Any]) -> Document:
         """Return the values of attributes, by path, as MongoDB stores them."""
-        return {path: to_stored(self._attributes[path], one) for path, one in attributes.items()}
+        return {
+            path: to_stored(self._attributes[path], value) for path, value in attributes.items()
+        }
 
     def leading_field(self, filters: Filters) -> str | None:
         """Return the field that the index to use begins with; None if no filter names a value.
@@ -58,7 +60,9 @@ class ListFilters:
         """
         if filters.name is not None:
             return "name"
-        named = (one.filtered_name for name, one in self._filtered.items() if name in filters.equal)
+        named = (
+            field.filtered_name for name, field in self._filtered.items() if name in filters.equal
+        )
         return next(named, None)
 
     def leading_path(self, filters: Filters) -> str | None:

@@ -59,9 +59,11 @@ def list_indexes(fields: FieldTable) -> list[IndexModel]:
 def attribute_indexes(fields: FieldTable) -> list[IndexModel]:
     """Return the indexes of attributes, by which lists find members with a value."""
     found = [
-        IndexModel(behind(one.path, key), partialFilterExpression={one.path: {"$exists": True}})
-        for one in fields.attributes
-        if one.indexed
+        IndexModel(
+            behind(attribute.path, key), partialFilterExpression={attribute.path: {"$exists": True}}
+        )
+        for attribute in fields.attributes
+        if attribute.indexed
         for key in ("_id", "name")
     ]
     if fields.attributes.searched:

@@ -30,7 +30,7 @@ class ListReadiness:
 
 def stage_for(filters: Filters, fields: FieldTable) -> Stage:
     """Return the stage at which a list with these filters is complete."""
-    folded = any(one.case_folded and one.name in filters.equal for one in fields)
+    folded = any(field.case_folded and field.name in filters.equal for field in fields)
     if folded or filters.name_prefix is not None or filters.q is not None:
         return Stage.FILLED_IN
     return Stage.INDEXED if filters.equal or filters.attributes else Stage.NAMED

@@ -139,7 +139,9 @@ class MemberLists:
             if restricted is None or len(restricted) > _FEW:
                 cursor = self._find_keys(query, prefix, restricted)
                 matching[key]["$in"] = [
-                    found for one in await cursor.to_list(None) if is_key(found := one[key], key)
+                    found
+                    for document in await cursor.to_list(None)
+                    if is_key(found := document[key], key)
                 ]
         return matching
 
@@ -171,7 +173,7 @@ class MemberLists:
             total = 0
             async with aclosing(self._keys(query, prefix, most)) as batches:
                 async for keys in batches:
-                    if len(at_once) < wanted and keys == [one[key] for one in at_once]:
+                    if len(at_once) < wanted and keys == [document[key] for document in at_once]:
                         return at_once
                     matching = self._filters.matching(query)
                     matching[key]["$in"] = keys

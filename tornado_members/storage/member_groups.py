@@ -68,9 +68,9 @@ class MemberGroups:
         read, or its new name is taken. The time of a change is not known.
         """
         updates = {
-            one.member.member_id: self._update_of(one)
-            for one in replacements
-            if one.member.version < LAST_VERSION
+            replacement.member.member_id: self._update_of(replacement)
+            for replacement in replacements
+            if replacement.member.version < LAST_VERSION
         }
         try:
             failed = await self._update(updates) if updates else frozenset()
@@ -79,12 +79,19 @@ class MemberGroups:
                 self._slow.add(member_id)
             raise
         written = updates.keys() - failed
-        return [one.result() if one.member.member_id in written else None for one in replacements]
+        return [
+            replacement.result() if replacement.member.member_id in written else None
+            for replacement in replacements
+        ]
 
-    def _update_of(self, one: Replacement) -> Sequence[Document]:
-        is_as_read = {"$and": [version_in((one.member.version,)), *terms_of(one.condition)]}
-        changes = not one.member.agrees_with(one.draft)
-        return self._codec.replacement(one.draft, one.member.version, is_as_read, changes=changes)
+    def _update_of(self, replacement: Replacement) -> Sequence[Document]:
+        is_as_read = {
+            "$and": [version_in((replacement.member.version,)), *terms_of(replacement.condition)]
+        }
+        changes = not replacement.member.agrees_with(replacement.draft)
+        return self._codec.replacement(
+            replacement.draft, replacement.member.version, is_as_read, changes=changes
+        )
 
     async def _update(self, updates: Mapping[int, Sequence[Document]]) -> AbstractSet[int]:
         """Update documents, by their ids. Return the ids of those whose update failed.

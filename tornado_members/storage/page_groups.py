@@ -79,8 +79,8 @@ class PageGroups:
         The pages are fields of one document: each `$lookup` adds what its pipeline finds.
         """
         pages = [
-            {"$lookup": {"from": self._members.name, "pipeline": one, "as": str(i)}}
-            for i, one in enumerate(map(self._pipeline, queries))
+            {"$lookup": {"from": self._members.name, "pipeline": pipeline, "as": str(i)}}
+            for i, pipeline in enumerate(map(self._pipeline, queries))
         ]
         command: dict[str, Any] = {
             "aggregate": 1,

@@ -51,11 +51,11 @@ class PageEncoder:
         has_more, documents = len(found) > query.limit, found[: query.limit]
         items = self.encode_at_once(documents, separator)
         if items is None:
-            documents = [one for one in documents if is_member(one)]
+            documents = [document for document in documents if is_member(document)]
             items = separator.join(await map_in_turns(self._codec.to_json, documents))
         if query.field == "name":
-            return MemberPage(items, [one["name"] for one in documents], has_more)
-        return MemberPage(items, [int(one["_id"]) for one in documents], has_more)
+            return MemberPage(items, [document["name"] for document in documents], has_more)
+        return MemberPage(items, [int(document["_id"]) for document in documents], has_more)
 
     def encode_at_once(self, documents: Sequence[Document], separator: bytes) -> bytes | None:
         """Return the JSON of members; None if a document has another form than most.
