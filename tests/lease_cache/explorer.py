@@ -29,9 +29,9 @@ import gc
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
-from operator import length_hint
+from operator import getitem, length_hint
 from types import MethodType, coroutine
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from tornado_members.lease_cache.coalescing import SingleFlight
 from tornado_members.lease_cache.commands import Held, Put
@@ -49,6 +49,7 @@ OTHER = b"o"  # a second key for batches, whose version is always 1
 LIST = b"-" + b"0" * 16  # behind each epoch: the id of the list of servers
 _ROUNDS = 12  # of the liveness check: more than every lifetime in use, in ticks
 
+T = TypeVar("T")
 Op = tuple[Any, ...]
 Row = tuple[tuple[int, Any], ...]  # answers, each with the number of the coroutine that received it
 Label = tuple[Any, ...]  # describes a step for the report
@@ -243,19 +244,49 @@ class World(NamedTuple):
     lagging: int = 0  # the version that the new one returns until its first commit; 0 afterwards
 
 
+# For each coroutine of a process, the versions that its read must not miss.
+Floors = tuple[tuple[int, int] | None, ...]
+
+
 class State(NamedTuple):
     """The world, and the place of each process in its behaviour."""
 
     world: World
     places: tuple[int, ...]  # of each process, in its Behaviour
-    floors: tuple[
-        tuple[int, int] | None, ...
-    ]  # for each coroutine, the versions that its read must not miss
+    floors: tuple[Floors, ...]  # of each process
+
+
+# A state as the search stores it: the number of its world, and of the seat of each process.
+Node = tuple[int, ...]
+Seat = tuple[int, Floors]  # the place and the floors of a process
+Move = tuple[Label, int, int]  # with the numbers of the world and of the seat after it
+
+
+class Numbers(Generic[T]):
+    """Gives each value a number. Numbers are compared and hashed faster than states."""
+
+    def __init__(self) -> None:
+        self.values: list[T] = []
+        self._known: dict[T, int] = {}
+
+    def of(self, value: T) -> int:
+        number = self._known.setdefault(value, len(self.values))
+        if number == len(self.values):
+            self.values.append(value)
+        return number
 
 
 def _in_world(state: State, world: World) -> State:
     """Return the same places in another world; _replace takes three times as long."""
     return State(world, state.places, state.floors)
+
+
+def _with_floor(state: State, number: int, index: int, floor: tuple[int, int] | None) -> State:
+    """Return the state with other versions that a coroutine of a process must not miss."""
+    own = state.floors[number]
+    own = (*own[:index], floor, *own[index + 1 :])
+    floors = (*state.floors[:number], own, *state.floors[number + 1 :])
+    return State(state.world, state.places, floors)
 
 
 _decoded = cache(partial(decode, KEY))
@@ -355,6 +386,8 @@ def _variables(routine: Any) -> tuple[Any, ...]:
 
 def _plain(value: Any) -> Any:
     """Return a hashable value that is equal for equal values."""
+    if type(value) in (int, bytes, str, bool, type(None)):
+        return value
     match value:
         case LeaseProtocol():
             nonces, fence = value._word.__self__, value._fence  # type: ignore[attr-defined]
@@ -366,10 +399,8 @@ def _plain(value: Any) -> Any:
         # The variables of a coroutine follow: it is awaited.
         case ModelNode() | Coroutine() | SingleFlight() | MethodType():
             return type(value)
-        case list() | tuple():
-            return tuple(map(_plain, value))
-        case dict():
-            return tuple((key, _plain(item)) for key, item in value.items())
+        case list() | tuple() | dict():
+            return tuple(map(_plain, value.items() if isinstance(value, dict) else value))
     return length_hint(value) if isinstance(value, Iterator) else value
 
 
@@ -408,18 +439,24 @@ class Explorer:
         self._processes = processes
         self._faults = faults
         self._behaviours = [Behaviour(process) for process in processes]
-        widths = [len(behaviour.pending[0]) for behaviour in self._behaviours]
-        self._first = [sum(widths[:i]) for i in range(len(widths))]
         self._renews = any(process.name.startswith("p") for process in processes)
         self._is_timed = any(process.name.startswith("t") for process in processes)
         self._has_one_writer = sum(process.is_writer for process in processes) == 1
         self._may_fail = "failure" in faults
-        self._operations = {verb: getattr(self, method) for verb, method in _METHODS.items()}
+        self._operations = {verb: getattr(Explorer, method) for verb, method in _METHODS.items()}
         self._live: set[World] = set()
+        self._worlds: Numbers[World] = Numbers()
+        self._seats: list[Numbers[Seat]] = [Numbers() for _ in processes]
+        self._traits: list[list[int]] = [[] for _ in processes]  # of each seat
+        self._all_traits: Numbers[tuple[frozenset[int], bool, bool]] = Numbers()
+        # The successors that many states share: see _successors.
+        self._moves: list[dict[tuple[int, Node], list[Move]]] = [{} for _ in processes]
+        self._changes: dict[Node, list[tuple[Label, int]]] = {}
         world = World(faults=1 if {*faults} - {"election"} else 0)
         if "election" in faults:
             world = world._replace(elections=1, epoch=b"0" * 16 + LIST + b"-1")
-        self._start = State(world, (0,) * len(processes), (None,) * sum(widths))
+        floors = tuple((None,) * len(behaviour.pending[0]) for behaviour in self._behaviours)
+        self._start = State(world, (0,) * len(processes), floors)
 
     def explore(self, limit: int = 10_000_000) -> int:
         """Visit all states; return their number. Raises Violation for a forbidden state."""
@@ -432,24 +469,22 @@ class Explorer:
             gc.enable()
 
     def _explore(self, limit: int) -> int:
-        came_from: dict[State, tuple[State, Label] | None] = {self._start: None}
-        waiting = [self._start]
+        start = self._node(self._start)
+        came_from: dict[Node, tuple[Node, Label] | None] = {start: None}
+        waiting = [start]
         while waiting:
-            state = waiting.pop()
+            node = waiting.pop()
             try:
                 is_over = True
-                for label, following in self._successors(state):
+                for label, successor in self._successors(node):
                     is_over = is_over and len(label) == 1  # only time and faults are left
-                    successor = following
-                    if following.world.recurring:
-                        successor = self._without_forgotten(following)
                     if successor not in came_from:
-                        came_from[successor] = (state, label)
+                        came_from[successor] = (node, label)
                         waiting.append(successor)
                 if is_over:
-                    self._check_liveness(state)
+                    self._check_liveness(self._state(node))
             except Violation as violation:
-                cause: tuple[State, Label] | None = came_from[state]
+                cause: tuple[Node, Label] | None = came_from[node]
                 while cause:
                     violation.steps.insert(0, " ".join(map(str, cause[1])))
                     cause = came_from[cause[0]]
@@ -457,19 +492,69 @@ class Explorer:
             assert len(came_from) < limit, "too many states"
         return len(came_from)
 
+    def _node(self, state: State) -> Node:
+        seats = [self._seat(state, number) for number in range(len(self._processes))]
+        return (self._worlds.of(state.world), *seats)
+
+    def _seat(self, state: State, number: int) -> int:
+        place = state.places[number]
+        seat = self._seats[number].of((place, state.floors[number]))
+        if seat == len(self._traits[number]):
+            tokens = self._behaviours[number].tokens[place]
+            traits = (tokens, self._is_writing(number, place), place > 0)
+            self._traits[number].append(self._all_traits.of(traits))
+        return seat
+
+    def _state(self, node: Node) -> State:
+        seats = [known.values[seat] for known, seat in zip(self._seats, node[1:], strict=True)]
+        places, floors = zip(*seats, strict=True)
+        return State(self._worlds.values[node[0]], places, floors)
+
+    def _successors(self, node: Node) -> Iterator[tuple[Label, Node]]:
+        """Yield the steps of each process, then those that no process makes.
+
+        The steps of a process depend on its own seat, on the world, and on the traits of the
+        others alone: the tokens that they may use, and whether they have begun or write. Most
+        states share all of that with others, so each such case is computed once.
+        """
+        world, seats = node[0], node[1:]
+        traits = (world, *map(getitem, self._traits, seats))
+        for number, seat in enumerate(seats):
+            case = (seat, traits)
+            moves = self._moves[number].get(case)
+            if moves is None:
+                moves = self._moves[number][case] = [*self._moves_of(self._state(node), number)]
+            for label, after, taken in moves:
+                yield label, (after, *seats[:number], taken, *seats[number + 1 :])
+        changes = self._changes.get(traits)
+        if changes is None:
+            changes = self._changes[traits] = [*self._changes_in(self._state(node))]
+        for label, after in changes:
+            yield label, (after, *seats)
+
+    def _moves_of(self, state: State, number: int) -> Iterator[Move]:
+        for label, following in self._steps_of(state, number):
+            world = self._without_forgotten(following).world
+            yield label, self._worlds.of(world), self._seat(following, number)
+
+    def _changes_in(self, state: State) -> Iterator[tuple[Label, int]]:
+        for label, world in self._weather(state):
+            after = self._without_forgotten(_in_world(state, world)).world
+            yield (label,), self._worlds.of(after)
+
+    def _steps_of(self, state: State, number: int) -> Iterator[tuple[Label, State]]:
+        for index, op in enumerate(self._behaviours[number].pending[state.places[number]]):
+            if op not in (DONE, BLOCKED) and self._may_begin(state, number):
+                yield from self._steps(state, number, index, op)
+        if "crash" in self._faults and state.world.faults:
+            yield from self._death(state, number)
+
     def _without_forgotten(self, state: State) -> State:
         """Forget recurring tokens that are not held any more: they can do no harm."""
-        recurring = state.world.recurring & self._held(state)
-        if recurring == state.world.recurring:
+        if not state.world.recurring:
             return state
+        recurring = state.world.recurring & self._held(state)
         return _in_world(state, state.world._replace(recurring=recurring))
-
-    def _successors(self, state: State) -> Iterator[tuple[Label, State]]:
-        for number, behaviour in enumerate(self._behaviours):
-            for index, op in enumerate(behaviour.pending[state.places[number]]):
-                if op not in (DONE, BLOCKED) and self._may_begin(state, number):
-                    yield from self._steps(state, number, index, op)
-        yield from self._weather(state)
 
     def _is_settled(self, state: State, op: Op) -> bool:
         """True if the answer is the same whenever the step is made: no step need come before it."""
@@ -515,11 +600,9 @@ class Explorer:
             yield (*label, answer), self._answered(after, number, index, answer)
 
     def _begun(self, state: State, number: int, index: int) -> State:
-        floors = list(state.floors)
-        floors[self._first[number] + index] = (state.world.answered, state.world.seen)
+        state = _with_floor(state, number, index, (state.world.answered, state.world.seen))
         place = self._behaviours[number].after(state.places[number], index, None)
-        at = self._at(state, number, place)
-        return State(at.world, at.places, tuple(floors))
+        return self._at(state, number, place)
 
     def _at(self, state: State, number: int, place: int) -> State:
         places = (*state.places[:number], place, *state.places[number + 1 :])
@@ -546,23 +629,21 @@ class Explorer:
             answered = max(world.answered, version)
             seen = max(world.seen, answered)
             return _in_world(state, world._replace(answered=answered, seen=seen))
-        floors = list(state.floors)
-        floor = floors[self._first[number] + index]
+        floor = state.floors[number][index]
         assert floor is not None
         name = self._processes[number].name
         if version < floor[0]:
             raise Violation(f"stale: {name} returns {version} after {floor[0]} was answered")
         if version < floor[1]:
             raise Violation(f"backward: {name} returns {version} after {floor[1]} was seen")
-        floors[self._first[number] + index] = None
         if version > world.seen:
             world = world._replace(seen=version)
-        return State(world, state.places, tuple(floors))
+        return _with_floor(_in_world(state, world), number, index, None)
 
     def _carried_out(self, state: State, number: int, op: Op) -> list[tuple[Any, World]]:
         """Return each possible answer to a step, with the world after it."""
         verb = op[0]
-        results = list(self._operations[verb](state, number, *op[1:]))
+        results = list(self._operations[verb](self, state, number, *op[1:]))
         if verb not in ("get", "gets", "put") or op == ("gets", CLOCK):
             return results
         world = state.world
@@ -748,28 +829,27 @@ class Explorer:
     def _writing(self, state: State) -> Iterator[str]:
         """Yield the active writers; a dead one counts while its commit may still happen."""
         yield from state.world.undecided
-        for process, behaviour, place in zip(
-            self._processes, self._behaviours, state.places, strict=True
-        ):
-            if process.is_writer and place > 0 and behaviour.pending[place] != (DONE,):
+        for number, process in enumerate(self._processes):
+            if self._is_writing(number, state.places[number]):
                 yield process.name
 
-    def _weather(self, state: State) -> Iterator[tuple[Label, State]]:
+    def _is_writing(self, number: int, place: int) -> bool:
+        is_over = self._behaviours[number].pending[place] == (DONE,)
+        return self._processes[number].is_writer and place > 0 and not is_over
+
+    def _weather(self, state: State) -> Iterator[tuple[str, World]]:
         """Yield the steps that no process makes: time passes, and faults happen."""
-        for label, world in self._passing_time(state):
-            yield (label,), _in_world(state, world)
-        if state.world.elections:
-            committed = state.world.committed
-            elected = state.world._replace(elections=0, deposed=committed, lagging=committed - 1)
-            yield ("another primary is elected",), _in_world(state, elected)
-        if state.world.lagging:
-            yield ("the new primary commits",), _in_world(state, state.world._replace(lagging=0))
-        if state.world.faults:
-            spent = state.world._replace(faults=0)
-            for label, world in self._mishaps(_in_world(state, spent)):
-                yield (label,), _in_world(state, world)
-            if "crash" in self._faults:
-                yield from self._deaths(_in_world(state, spent))
+        yield from self._passing_time(state)
+        world = state.world
+        if world.elections:
+            elected = world._replace(
+                elections=0, deposed=world.committed, lagging=world.committed - 1
+            )
+            yield "another primary is elected", elected
+        if world.lagging:
+            yield "the new primary commits", world._replace(lagging=0)
+        if world.faults:
+            yield from self._mishaps(_in_world(state, world._replace(faults=0)))
 
     def _passing_time(self, state: State) -> Iterator[tuple[str, World]]:
         world, writing = state.world, frozenset(self._writing(state))
@@ -808,13 +888,12 @@ class Explorer:
             if world.other:
                 yield "an entry or a lease of the other key is gone", world._replace(other=None)
 
-    def _deaths(self, state: State) -> Iterator[tuple[Label, State]]:
-        for number, process in enumerate(self._processes):
-            place, behaviour = state.places[number], self._behaviours[number]
-            if process.is_writer and place and behaviour.pending[place] != (DONE,):
-                dead = self._at(state, number, behaviour.after(place, 0, DEAD))
-                world = state.world._replace(excused=True)
-                yield (process.name, "dies"), _in_world(dead, world)
+    def _death(self, state: State, number: int) -> Iterator[tuple[Label, State]]:
+        place = state.places[number]
+        if self._is_writing(number, place):
+            dead = self._at(state, number, self._behaviours[number].after(place, 0, DEAD))
+            world = state.world._replace(faults=0, excused=True)
+            yield (self._processes[number].name, "dies"), _in_world(dead, world)
 
     def _check_liveness(self, state: State) -> None:
         """Raises Violation for a mark that was left behind, or a key that never hits again."""
@@ -878,7 +957,7 @@ class Explorer:
         """Run a coroutine to its end while no other process runs."""
         answer = None
         while (op := _go_on(routine, answer)) != DONE:
-            answer, world = next(iter(self._operations[op[0]](state, -1, *op[1:])))
+            answer, world = next(iter(self._operations[op[0]](self, state, -1, *op[1:])))
             state = _in_world(state, _ticked(world) if is_slow and op == ("gets", KEY) else world)
         return state.world
 
