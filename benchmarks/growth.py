@@ -125,7 +125,7 @@ class _Measurement:
     async def _until_at_rest(self) -> None:
         """Flush the inserted documents to disk, and wait until MongoDB is idle."""
         self._client.admin.command("fsync")
-        (mongod,) = (one for one in self._servers if one.name() == "mongod")
+        (mongod,) = (process for process in self._servers if process.name() == "mongod")
         async with asyncio.timeout(300):
             busy = 1.0
             while busy > _QUIET:
@@ -156,7 +156,7 @@ class _Measurement:
         database["system.profile"].drop()
         count = min(_PROFILED, kind.count)
         keys, documents = (
-            sum(one.get(counter, 0) for one in operations) / count
+            sum(operation.get(counter, 0) for operation in operations) / count
             for counter in ("keysExamined", "docsExamined")
         )
         return keys, documents

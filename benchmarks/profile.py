@@ -61,7 +61,7 @@ LAYERS = (
 def main(argv: Sequence[str] | None = None) -> None:
     """Run one contestant, measure it, then profile it."""
     options = _parser().parse_args(argv)
-    contestant = next(one for one in _contestants() if one.name == options.name)
+    contestant = next(form for form in _contestants() if form.name == options.name)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.default_int_handler)
     cores = share_cores(1)
@@ -148,7 +148,7 @@ def _contestants() -> list[Contestant]:
 
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="scripts/bench profile", description=__doc__)
-    names = [one.name for one in _contestants()]
+    names = [form.name for form in _contestants()]
     parser.add_argument("name", nargs="?", default=names[0], choices=names, help=f"({names[0]})")
     parser.add_argument("--only", default="hit", choices=BY_NAME, help="scenario (hit)")
     parser.add_argument("--connections", type=int, default=32, help="number of connections (32)")

@@ -31,7 +31,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     cores = share_cores(1)
     os.sched_setaffinity(0, cores.load)
     with suppress(KeyboardInterrupt), make_bed(members_for(_CELLS)) as bed:
-        figures = _measure(bed, cores, [_contestant(one) for one in options.python], options.rounds)
+        figures = _measure(
+            bed, cores, [_contestant(python) for python in options.python], options.rounds
+        )
         print(page_tables.pythons({"pythons": figures}))
         if options.save:
             saved.save("pythons", figures)
@@ -41,8 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _contestant(python: Path) -> Contestant:
     """Return the service on an interpreter, named after its version."""
-    asked = [str(python), "-c", _VERSION]
-    version = subprocess.run(asked, check=True, capture_output=True, text=True).stdout.strip()
+    command = [str(python), "-c", _VERSION]
+    version = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
     return replace(
         forms_of_ours()[0],
         name=f"ours-python-{version.replace('.', '-')}",
@@ -63,11 +65,11 @@ def _measure(
         track = Track(bed, cores, started)
         figures = {}
         for cell in _CELLS:
-            costs: dict[str, list[float]] = {one.contestant.title: [] for one in started}
+            costs: dict[str, list[float]] = {service.contestant.title: [] for service in started}
             for i in range(rounds):
                 first = i % len(started)
-                for one in [*started[first:], *started[:first]]:
-                    costs[one.contestant.title].append(track.run(cell, one, 2).cpu_us)
+                for service in [*started[first:], *started[:first]]:
+                    costs[service.contestant.title].append(track.run(cell, service, 2).cpu_us)
                     print(".", end="", file=sys.stderr, flush=True)
             figures[cell.scenario.name] = {title: median(each) for title, each in costs.items()}
         print(file=sys.stderr)

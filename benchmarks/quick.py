@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.sched_setaffinity(0, cores.load)
     with (
         suppress(KeyboardInterrupt),
-        make_bed(members_for([Cell(one) for one in _SCENARIOS])) as bed,
+        make_bed(members_for([Cell(scenario) for scenario in _SCENARIOS])) as bed,
     ):
         results = _measure(bed, cores)
         print(table(results))
@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _measure(bed: Bed, cores: Cores) -> Results:
-    contestants = [forms_of_ours()[0], next(one for one in peers() if one.name == _PEER)]
+    contestants = [forms_of_ours()[0], next(peer for peer in peers() if peer.name == _PEER)]
     with ExitStack() as stack:
         both: list[Running] = []
         for contestant in contestants:
@@ -63,10 +63,10 @@ def _measure(bed: Bed, cores: Cores) -> Results:
         track = Track(bed, cores, both)
         results = {}
         for scenario in _SCENARIOS:
-            rounds: dict[str, list[Round]] = {one.contestant.name: [] for one in both}
+            rounds: dict[str, list[Round]] = {service.contestant.name: [] for service in both}
             for i in range(_ROUNDS):
-                for one in both if i % 2 else reversed(both):
-                    rounds[one.contestant.name].append(track.run(Cell(scenario), one, 1))
+                for service in both if i % 2 else reversed(both):
+                    rounds[service.contestant.name].append(track.run(Cell(scenario), service, 1))
                     print(".", end="", file=sys.stderr, flush=True)
             ours, theirs = rounds.values()
             results[scenario] = ours, theirs
@@ -81,7 +81,7 @@ def table(results: Results) -> str:
         "|---|--:|--:|--:|--:|",
     ]
     for scenario, (ours, theirs) in results.items():
-        rates = [f"{median(one.rate for one in rounds):,.0f}/s" for rounds in (ours, theirs)]
+        rates = [f"{median(round_.rate for round_ in rounds):,.0f}/s" for rounds in (ours, theirs)]
         by_cpu = median(b.cpu_us / a.cpu_us for a, b in zip(ours, theirs, strict=True))
         ratio = _ratio(ours, theirs)
         lines.append(f"| {scenario.title} | {' | '.join(rates)} | {ratio:.1f} x | {by_cpu:.1f} x |")

@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     cores = share_cores(1)
     os.sched_setaffinity(0, cores.load)  # the databases and wrk inherit it
     with suppress(KeyboardInterrupt), make_bed(members_for(cells)) as bed:
-        for contestant in (one for one in contestants if one.is_checked):
+        for contestant in (candidate for candidate in contestants if candidate.is_checked):
             is_peer = not contestant.is_ours
             has_filters = is_peer and options.same_indexes
             bed.make_database(contestant.name, has_words=is_peer, has_filters=has_filters)
@@ -66,15 +66,15 @@ def _compete(
         running_all: list[Running] = []
         for contestant in contestants:
             try:
-                one = stack.enter_context(running(contestant, bed, cores, processes))
+                service = stack.enter_context(running(contestant, bed, cores, processes))
             except NotStarted as error:
                 print(f"left out: {error}", file=sys.stderr)
                 continue
-            differences = find_differences(one, bed) if contestant.is_checked else []
+            differences = find_differences(service, bed) if contestant.is_checked else []
             for line in differences:
                 print(f"{contestant.title} differs from the others: {line}", file=sys.stderr)
             if not differences:
-                running_all.append(one)
+                running_all.append(service)
         if options.check:
             print(f"{len(running_all)} of {len(contestants)} contestants respond as expected")
             return len(running_all) == len(contestants)
@@ -87,13 +87,15 @@ def _compete(
 
 def _measure(cell: Cell, track: Track, running_all: Sequence[Running], options: Namespace) -> bool:
     """Make one table: each contestant has one turn per round, in rotating order."""
-    running_all = [one for one in running_all if _takes_part(one.contestant, cell, options)]
-    results: dict[Contestant, list[Round]] = {one.contestant: [] for one in running_all}
+    running_all = [
+        service for service in running_all if _takes_part(service.contestant, cell, options)
+    ]
+    results: dict[Contestant, list[Round]] = {service.contestant: [] for service in running_all}
     try:
         for i in range(options.rounds):
             first = i % len(running_all)
-            for one in [*running_all[first:], *running_all[:first]]:
-                results[one.contestant].append(track.run(cell, one, options.seconds))
+            for service in [*running_all[first:], *running_all[:first]]:
+                results[service.contestant].append(track.run(cell, service, options.seconds))
                 print(".", end="", file=sys.stderr, flush=True)
     finally:  # an interrupted run prints its complete rounds
         print(file=sys.stderr)
@@ -104,7 +106,10 @@ def _measure(cell: Cell, track: Track, running_all: Sequence[Running], options: 
             print("\n".join(remarks(cell.scenario, results)), flush=True)
     sound = is_sound(results)
     if options.save and sound:
-        found = {one.name: asdict(its) for one, its in figures(results).items()}
+        found = {
+            contestant.name: asdict(saved_figures)
+            for contestant, saved_figures in figures(results).items()
+        }
         saved.save("serve", {cell.name: found})
     return sound
 
@@ -121,11 +126,14 @@ def _chosen(options: Namespace) -> list[Contestant]:
     ours, others = forms_of_ours(), peers()
     if options.save:
         names = {name for cell in cells_of(options) for name in PAGE_RUNS[cell]}
-        return [ours[0], *(one for one in (*ours, *others) if one.name in names)]
+        return [
+            ours[0],
+            *(contestant for contestant in (*ours, *others) if contestant.name in names),
+        ]
     if options.ours:
-        ours = [one for one in ours if one.name.removeprefix("ours-") in options.ours]
+        ours = [form for form in ours if form.name.removeprefix("ours-") in options.ours]
     if options.peers is not None:
-        others = [one for one in others if one.name in options.peers]
+        others = [peer for peer in others if peer.name in options.peers]
     return [*ours, *others]
 
 
@@ -148,7 +156,7 @@ def make_parser() -> ArgumentParser:
     """Return the parser of the options."""
     parser = ArgumentParser(prog="scripts/bench serve", description=__doc__)
     add = parser.add_argument
-    forms = [one.name.removeprefix("ours-") for one in forms_of_ours()]
+    forms = [form.name.removeprefix("ours-") for form in forms_of_ours()]
     add("--full", action="store_true", help="every scenario, 1 to 256 connections, two processes")
     add("--save", action="store_true", help="the runs of docs/performance.md, which it updates")
     add("--only", nargs="+", choices=BY_NAME, help="scenarios (hit miss; all with --full, --save)")

@@ -84,11 +84,11 @@ async def _load(service: Service, token: str, seconds: float) -> None:
     end = time.monotonic() + seconds
 
     async def work(client: HttpClient, number: int) -> None:
-        for one in range(number, _MEMBERS, _CLIENTS):
-            await client(b"PUT", b"/members", b'{"name": "Member %d"}' % one)
+        for member_id in range(number, _MEMBERS, _CLIENTS):
+            await client(b"PUT", b"/members", b'{"name": "Member %d"}' % member_id)
         while time.monotonic() < end:
-            for one in range(1, _MEMBERS, 37):
-                await client(b"GET", b"/members/%d" % one)
+            for member_id in range(1, _MEMBERS, 37):
+                await client(b"GET", b"/members/%d" % member_id)
             await client(b"GET", b"/members?limit=50")
 
     await asyncio.gather(*(work(client, number) for number, client in enumerate(clients)))
@@ -98,15 +98,15 @@ async def _load(service: Service, token: str, seconds: float) -> None:
 
 def _workers(service: Service) -> list[psutil.Process]:
     supervisor = psutil.Process(service.process.pid)
-    return [one for one in supervisor.children() if one.name() == supervisor.name()]
+    return [process for process in supervisor.children() if process.name() == supervisor.name()]
 
 
 def _memory(service: Service) -> dict[str, float]:
     """Return the memory of the average worker."""
     memory = [worker.memory_full_info() for worker in _workers(service)]
     return {
-        "rss_mib": sum(one.rss for one in memory) / _MIB / len(memory),
-        "pss_mib": sum(one.pss for one in memory) / _MIB / len(memory),
+        "rss_mib": sum(process.rss for process in memory) / _MIB / len(memory),
+        "pss_mib": sum(process.pss for process in memory) / _MIB / len(memory),
     }
 
 

@@ -79,7 +79,7 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _no_stacks_of_clients() -> Iterator[None]:
+def _no_stack_for_each_client() -> Iterator[None]:
     """Keep PyMongo from formatting the stack for each new client; that of a test is deep."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(settings_shared, "traceback", SimpleNamespace(format_stack=list))
@@ -116,18 +116,18 @@ def _data_folder() -> Path | None:
 def servers() -> Iterator[PrivateServers]:
     folder = Path(tempfile.mkdtemp(prefix="tornado-members-tests-", dir=_data_folder()))
 
-    def obedient(data: Path, port: int) -> list[str]:
+    def command_with_fail_points(data: Path, port: int) -> list[str]:
         """Enable failCommand, which makes mongod fail on request; leave out its diagnostics."""
         parameters = ("enableTestCommands=1", "diagnosticDataCollectionEnabled=false")
         return [
             *mongod_command(data, port),
-            *(part for one in parameters for part in ("--setParameter", one)),
+            *(part for parameter in parameters for part in ("--setParameter", parameter)),
         ]
 
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, folder)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(private_servers, "mongod_command", obedient)
+            patch.setattr(private_servers, "mongod_command", command_with_fail_points)
             started = stack.enter_context(PrivateServers(folder, die_with_parent=True))
         assert started.ports.memcached, "the tests need Memcached"
         yield started

@@ -68,9 +68,13 @@ async def depose(
 def written(record: Record, during: Injected) -> dict[str, int]:
     """Return the number of acknowledged writes during a fault, by service."""
     counts: dict[str, int] = {}
-    for one in record.operations:
-        if one.kind == "write" and one.is_certain and during.start < one.start < during.end:
-            counts[one.process] = counts.get(one.process, 0) + 1
+    for operation in record.operations:
+        if (
+            operation.kind == "write"
+            and operation.is_certain
+            and during.start < operation.start < during.end
+        ):
+            counts[operation.process] = counts.get(operation.process, 0) + 1
     return counts
 
 

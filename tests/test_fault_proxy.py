@@ -125,14 +125,14 @@ async def test_proxy_sends_garbage_that_is_not_a_valid_reply(target: str) -> Non
 async def test_proxy_sends_some_replies_twice(target: str) -> None:
     async with FaultProxy(target) as proxy, connected(proxy) as client:
         await proxy.set(REPEATED)
-        asked = received = 40
-        for _ in range(asked):
+        sent = received = 40
+        for _ in range(sent):
             assert await client.send(b"verbosity 0\r\n") == b"OK\r\n"
         await proxy.set(NO_FAULT)
         client.writer.write(b"version\r\n")
         while await client.reply() == b"OK\r\n":
             received += 1
-        assert asked < received < 2 * asked
+        assert sent < received < 2 * sent
 
 
 async def test_proxy_closes_connections_in_use(target: str) -> None:

@@ -57,7 +57,7 @@ class Target:
     def _is_busy(self) -> bool:
         """Return True if a thread of the worker runs, or waits for a processor or for memory."""
         threads = Path(f"/proc/{self.worker.pid}/task").iterdir()
-        return any(re.search(r"\) [RD] ", (one / "stat").read_text()) for one in threads)
+        return any(re.search(r"\) [RD] ", (thread / "stat").read_text()) for thread in threads)
 
     def connect(self, data: bytes, answers: int) -> socket.socket:
         """Send bytes on a new connection, and read a number of bytes of the response."""

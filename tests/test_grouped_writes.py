@@ -66,7 +66,9 @@ async def _storm(folder: Path, servers: PrivateServers) -> tuple[Record, list[In
                     await asyncio.sleep(CALM)
             storm.stop()
             await load
-            counts = [await asyncio.to_thread(_groups, folder, one) for one in cluster.services]
+            counts = [
+                await asyncio.to_thread(_groups, folder, service) for service in cluster.services
+            ]
     return storm.record, faults.injected, sum(counts)
 
 

@@ -163,10 +163,10 @@ def test_with_versions_finds_the_version_of_the_items_of_batches() -> None:
 
 
 def test_find_lost_finds_a_member_gone_without_a_deletion() -> None:
-    gone = read(2, 3, GONE)
-    assert find_lost([write(0, 1, 5), gone]) == [gone]
-    assert find_lost([gone, write(4, 5, GONE)]) == [gone]
-    assert find_lost([gone, write(2.5, 9, GONE, status=0)]) == []
+    absent = read(2, 3, GONE)
+    assert find_lost([write(0, 1, 5), absent]) == [absent]
+    assert find_lost([absent, write(4, 5, GONE)]) == [absent]
+    assert find_lost([absent, write(2.5, 9, GONE, status=0)]) == []
 
 
 TIMES = st.integers(0, 12)

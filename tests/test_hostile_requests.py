@@ -40,13 +40,13 @@ def request(
     line: str, headers: dict[str, str] | None = None, body: bytes = b"", *, token: bool = True
 ) -> bytes:
     """A request that closes its connection, with the token of a writer."""
-    given = {"Host": "members", "Connection": "close", **(headers or {})}
+    fields = {"Host": "members", "Connection": "close", **(headers or {})}
     if token:
-        given.setdefault("Authorization", f"Bearer {TOKEN}")
+        fields.setdefault("Authorization", f"Bearer {TOKEN}")
     if body:
-        given.setdefault("Content-Length", str(len(body)))
-        given.setdefault("Content-Type", "application/json")
-    head = "".join(f"{name}: {value}\r\n" for name, value in given.items())
+        fields.setdefault("Content-Length", str(len(body)))
+        fields.setdefault("Content-Type", "application/json")
+    head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
     return f"{line} HTTP/1.1\r\n{head}\r\n".encode("latin-1") + body
 
 
@@ -330,7 +330,7 @@ def check_latencies(target: Target, attacks: Iterator[Attack], clock: Callable[[
     with target.bystander(clock) as bystander:
         control = max(latency(target, attack, bystander, 0) for attack in benign())
         limit = MOST_SECONDS + control
-        found = {one.name: latency(target, one, bystander, limit) for one in attacks}
+        found = {attack.name: latency(target, attack, bystander, limit) for attack in attacks}
     slow = {name: seconds for name, seconds in found.items() if seconds >= limit}
     assert not slow, f"the control took {control:.4f} s: {slow}"
 

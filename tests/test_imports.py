@@ -175,7 +175,9 @@ def test_imports_have_no_cycle() -> None:
     for name, file in files.items():
         found = files.keys() & {*imported(file)} - {name}
         # `from package import module` imports the module.
-        imports[name] = {one for one in found if not any(x.startswith(f"{one}.") for x in found)}
+        imports[name] = {
+            module for module in found if not any(x.startswith(f"{module}.") for x in found)
+        }
     while free := {name for name, needed in imports.items() if not needed}:
         imports = {name: needed - free for name, needed in imports.items() if name not in free}
     assert not imports.keys() & set().union(*imports.values())

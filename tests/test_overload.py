@@ -115,7 +115,9 @@ def busy_processor() -> Iterator[None]:
 
 def waited(processes: Iterable[psutil.Process]) -> float:
     """Return the seconds that the threads of processes have waited for a processor."""
-    threads = [path for one in processes for path in Path(f"/proc/{one.pid}/task").iterdir()]
+    threads = [
+        path for process in processes for path in Path(f"/proc/{process.pid}/task").iterdir()
+    ]
     return sum(int((path / "schedstat").read_text().split()[1]) for path in threads) / 1e9
 
 
@@ -131,7 +133,7 @@ def test_reads_of_a_warm_member_stay_hits_on_a_busy_processor(
     So a read may bypass the cache if the kernel let the worker and Memcached wait for a processor
     for long since the last hit. Other programs of the machine may cause that. No other read may.
     """
-    memcached = [one for one in servers.processes() if "memcached" in one.name()]
+    memcached = [process for process in servers.processes() if "memcached" in process.name()]
     processes = [*psutil.Process(service.process.pid).children(), *memcached]
     headers = {"Authorization": f"Bearer {service._token}"}
     locks = admin[database_name]["leader_locks"]

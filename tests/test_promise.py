@@ -84,7 +84,7 @@ async def _with_load(storm: Storm, faults: Faults, kinds: Sequence[str]) -> list
         await storm.find_cold(SECONDS_AT_MOST)  # a new service bypasses the cache at first
         for kind in kinds:
             await faults.inject(kind)
-            cold += [f"after {kind}: {one}" for one in await storm.find_cold(HITS_WITHIN)]
+            cold += [f"after {kind}: {name}" for name in await storm.find_cold(HITS_WITHIN)]
     finally:
         storm.stop()
         await load

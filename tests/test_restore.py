@@ -35,8 +35,8 @@ def documented_steps() -> list[dict[str, Any]]:
     text = (ROOT / "docs" / "operations.md").read_text()
     section = text.split("\n## Backup and restore\n")[1].split("\n## ")[0]
     return [
-        yaml.safe_load(one)
-        for one in re.findall(r"^db\.runCommand\((.*)\)$", section, re.MULTILINE)
+        yaml.safe_load(command)
+        for command in re.findall(r"^db\.runCommand\((.*)\)$", section, re.MULTILINE)
     ]
 
 

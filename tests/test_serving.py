@@ -201,8 +201,8 @@ def test_failed_start_reports_the_reason_without_a_traceback(
 ) -> None:
     defaults = {"mongodb": {"uri": servers.mongodb_uri}, "cache": {"servers": []}}
     table = list(REFUSED)
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as occupied:
+        port = occupied.getsockname()[1]
         for section in ("server", "admin"):
             where = f"127.0.0.1:{port} ({section}.host, {section}.port)"
             table.append(({section: {"port": port}}, [where, f"MEMBERS_{section.upper()}__PORT="]))

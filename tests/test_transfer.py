@@ -25,18 +25,18 @@ ROWS = 36_000  # invalid ones, each with a result that is several times as long
 def connection(service: Service, request: str, *, buffer: int = 16384) -> Iterator[socket.socket]:
     """Open a connection with tiny buffers, and send its request."""
     host, port = service.url.removeprefix("http://").split(":")
-    with closing(socket.socket()) as mine:
-        mine.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
-        mine.settimeout(30)
-        mine.connect((host, int(port)))
+    with closing(socket.socket()) as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+        client.settimeout(30)
+        client.connect((host, int(port)))
         token = f"Authorization: Bearer {service._token}"
-        mine.sendall("\r\n".join([request, "Host: x", token, "Connection: close", ""]).encode())
-        yield mine
+        client.sendall("\r\n".join([request, "Host: x", token, "Connection: close", ""]).encode())
+        yield client
 
 
-def read_to_end(mine: socket.socket) -> bytes:
+def read_to_end(client: socket.socket) -> bytes:
     received = bytearray()
-    while piece := mine.recv(65536):
+    while piece := client.recv(65536):
         received += piece
     return bytes(received)
 
@@ -71,27 +71,27 @@ def test_slow_readers_and_early_senders_do_not_fill_the_memory(
     with command.serving() as service:
         (process,) = psutil.Process(service.process.pid).children()  # the worker
         files = deleted_files(process)
-        with connection(service, "GET /members?limit=1500 HTTP/1.1") as mine:
-            mine.sendall(b"Accept: text/csv\r\n\r\n")
-            read_to_end(mine)
+        with connection(service, "GET /members?limit=1500 HTTP/1.1") as client:
+            client.sendall(b"Accept: text/csv\r\n\r\n")
+            read_to_end(client)
         before = process.memory_info().rss
-        with connection(service, "GET /members HTTP/1.1") as mine:
-            mine.sendall(b"Accept: text/csv\r\n\r\n")
+        with connection(service, "GET /members HTTP/1.1") as client:
+            client.sendall(b"Accept: text/csv\r\n\r\n")
             time.sleep(1.5)  # long enough to read everything from MongoDB
             assert process.memory_info().rss - before < _LITTLE
-            received = read_to_end(mine)
+            received = read_to_end(client)
             assert received.endswith(b"0\r\n\r\n")
             assert received.count(b"\r\n") > COUNT
         # The results are as large as the body again, since all rows are invalid.
         body = b'{"name": 1, "email": 1, "phone": 1, "memberId": 0}\n' * ROWS
-        with connection(service, "POST /members/import HTTP/1.1") as mine:
-            mine.sendall(
+        with connection(service, "POST /members/import HTTP/1.1") as client:
+            client.sendall(
                 b"Content-Type: application/x-ndjson\r\nContent-Length: %d\r\n\r\n" % len(body)
             )
-            mine.sendall(body)
+            client.sendall(body)
             time.sleep(0.5)
             assert process.memory_info().rss - before < _LITTLE
-            received = read_to_end(mine)
+            received = read_to_end(client)
             assert content(received).count(b'"code": "invalid-member"') == ROWS
             assert received.endswith(b"0\r\n\r\n")
         assert process.memory_info().rss - before < _LITTLE

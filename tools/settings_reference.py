@@ -156,40 +156,45 @@ def _markdown_section(
     model: type[BaseModel], defaults: BaseModel | None, prefix: str, title: str
 ) -> Iterator[str]:
     settings = settings_of(model, defaults)
-    rows = [_markdown_row(one, prefix) for one in settings if one.has_value]
+    rows = [_markdown_row(setting, prefix) for setting in settings if setting.has_value]
     if rows:
         yield f"## {title}\n"
         if prefix:
             yield f"{summary(model)}\n"
         yield "| key | default | values | meaning |\n|---|---|---|---|"
         yield "\n".join(rows) + "\n"
-    for one in settings:
-        if one.section is not None:
-            path = f"{prefix}{one.name}"
-            inner = one.default[0] if one.is_list_of_sections else one.default
-            if one.is_map_of_sections:
+    for setting in settings:
+        if setting.section is not None:
+            path = f"{prefix}{setting.name}"
+            inner = setting.default[0] if setting.is_list_of_sections else setting.default
+            if setting.is_map_of_sections:
                 path, inner = f"{path}.NAME", None
-            yield from _markdown_section(one.section, inner, f"{path}.", f"`{path}`")
+            yield from _markdown_section(setting.section, inner, f"{path}.", f"`{path}`")
 
 
-def _markdown_row(one: Setting, prefix: str) -> str:
-    cells = [f"`{prefix}{one.name}`", _markdown_default(one), _cell(one.values), _meaning(one)]
+def _markdown_row(setting: Setting, prefix: str) -> str:
+    cells = [
+        f"`{prefix}{setting.name}`",
+        _markdown_default(setting),
+        _cell(setting.values),
+        _meaning(setting),
+    ]
     return f"| {' | '.join(cells)} |"
 
 
-def _markdown_default(one: Setting) -> str:
-    if one.is_list_of_sections:
+def _markdown_default(setting: Setting) -> str:
+    if setting.is_list_of_sections:
         return "one issuer, as below"
-    if one.default is PydanticUndefined:
+    if setting.default is PydanticUndefined:
         return "required"
-    if isinstance(one.default, dict) and one.default:
+    if isinstance(setting.default, dict) and setting.default:
         return "see [settings.yaml](../settings.yaml)"
-    return f"`{_cell(flow(one.default))}`"
+    return f"`{_cell(flow(setting.default))}`"
 
 
-def _meaning(one: Setting) -> str:
-    more = f" [More]({one.page})." if one.page else ""
-    return _cell(one.description) + more
+def _meaning(setting: Setting) -> str:
+    more = f" [More]({setting.page})." if setting.page else ""
+    return _cell(setting.description) + more
 
 
 def _cell(text: str) -> str:
@@ -202,39 +207,39 @@ def settings_yaml() -> str:
 
 
 def _yaml_section(model: type[BaseModel], defaults: BaseModel, indent: str) -> Iterator[str]:
-    for number, one in enumerate(settings_of(model, defaults)):
+    for number, setting in enumerate(settings_of(model, defaults)):
         if not indent or number:
             yield ""
-        yield from _comment(one, indent)
-        if one.section is None or one.is_map_of_sections:
-            yield from _yaml_value(one, indent)
-        elif one.is_list_of_sections:
-            yield f"{indent}{one.name}:"
-            item = list(_yaml_section(one.section, one.default[0], f"{indent}    "))
+        yield from _comment(setting, indent)
+        if setting.section is None or setting.is_map_of_sections:
+            yield from _yaml_value(setting, indent)
+        elif setting.is_list_of_sections:
+            yield f"{indent}{setting.name}:"
+            item = list(_yaml_section(setting.section, setting.default[0], f"{indent}    "))
             first = next(i for i, line in enumerate(item) if not line.lstrip().startswith("#"))
             item[first] = f"{indent}  - {item[first].lstrip()}"
             yield from item
         else:
-            yield f"{indent}{one.name}:"
-            yield from _yaml_section(one.section, one.default, f"{indent}  ")
+            yield f"{indent}{setting.name}:"
+            yield from _yaml_section(setting.section, setting.default, f"{indent}  ")
 
 
-def _yaml_value(one: Setting, indent: str) -> Iterator[str]:
-    if not isinstance(one.default, dict) or not one.default:
-        yield f"{indent}{one.name}: {flow(one.default)}"
+def _yaml_value(setting: Setting, indent: str) -> Iterator[str]:
+    if not isinstance(setting.default, dict) or not setting.default:
+        yield f"{indent}{setting.name}: {flow(setting.default)}"
         return
-    yield f"{indent}{one.name}:"
-    for key, value in plain(one.default).items():
+    yield f"{indent}{setting.name}:"
+    for key, value in plain(setting.default).items():
         name = json.dumps(key) if isinstance(key, str) else key
         yield f"{indent}  {name}: {json.dumps(value)}"
 
 
-def _comment(one: Setting, indent: str) -> Iterator[str]:
-    text = one.description
-    if one.section is None or one.is_map_of_sections:
-        text = f"{text.rstrip()} Values: {one.values}."
-    if one.page:
-        text += f" See docs/{one.page}."
+def _comment(setting: Setting, indent: str) -> Iterator[str]:
+    text = setting.description
+    if setting.section is None or setting.is_map_of_sections:
+        text = f"{text.rstrip()} Values: {setting.values}."
+    if setting.page:
+        text += f" See docs/{setting.page}."
     for line in textwrap.wrap(text.replace("`", ""), WIDTH - len(indent), break_on_hyphens=False):
         yield f"{indent}# {line}"
 

@@ -119,7 +119,7 @@ async def _heal(kind: str, storm: Storm) -> list[str]:
     began = time.monotonic()
     cold = await storm.find_cold(HITS_WITHIN)
     print(f"{kind}: every member is a hit {time.monotonic() - began:.1f} s later", flush=True)
-    return [f"after {kind}: {one}" for one in cold]
+    return [f"after {kind}: {name}" for name in cold]
 
 
 def _parser() -> ArgumentParser:

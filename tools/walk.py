@@ -102,7 +102,9 @@ async def walk(settings: Settings, servers: PrivateServers) -> dict[str, list[Ca
         for kind in KINDS:
             ids = [first] * _ATTEMPTS if kind.is_cached else others
             await client.send(kind, first)  # so that caches and lazy imports are filled
-            found[kind.name] = min([await client.walk(kind, one) for one in ids], key=changes)
+            found[kind.name] = min(
+                [await client.walk(kind, member_id) for member_id in ids], key=changes
+            )
         client.close()
         return found
 
@@ -205,7 +207,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="python -m tools.walk", description=__doc__)
     parser.add_argument(
-        "--show", nargs="*", default=[], choices=[one.name for one in KINDS], help="print the walks"
+        "--show",
+        nargs="*",
+        default=[],
+        choices=[request.name for request in KINDS],
+        help="print the walks",
     )
     parser.add_argument("--transport", choices=("http1", "tornado"), default="http1")
     return parser

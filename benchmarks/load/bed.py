@@ -109,7 +109,7 @@ class Bed:
         if has_words:
             self.client[name]["members"].create_index([("words", 1), ("_id", 1)])
         if has_filters:
-            for field in (one.name for one in MEMBER_FIELDS if one.filter):
+            for field in (field.name for field in MEMBER_FIELDS if field.filter):
                 for key in ("_id", "name"):
                     self.client[name]["members"].create_index([(field, 1), (key, 1)])
 
@@ -122,7 +122,7 @@ class Bed:
 
         Without it, they would take Memcached for restarted, and bypass it for some seconds.
         """
-        flush_cache(self.memcached, *(namespace_of(self.client[one]) for one in databases))
+        flush_cache(self.memcached, *(namespace_of(self.client[name]) for name in databases))
 
 
 _PEM = (Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)

@@ -44,7 +44,7 @@ def _differences(running: Running, bed: Bed) -> Iterator[str]:
     if page.status != 200 or page.json["items"] != first:
         yield f"list: {page.status} {page.content[:200]!r}"
     if running.contestant.serves(BY_NAME["batch"]):
-        expected = [to_member(members.find_one({"_id": one}) or {}) for one in (7, 3)]
+        expected = [to_member(members.find_one({"_id": member_id}) or {}) for member_id in (7, 3)]
         for _ in range(2):
             batch = client.get(batch_path([7, 99999999, 3, 7]))
             body = {"items": expected, "missing": [99999999], "next": None}

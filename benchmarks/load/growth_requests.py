@@ -50,8 +50,8 @@ class MemberSample:
         choice = random.Random(7)
         ids = choice.sample(range(2, size + 1), min(size - 1, _HOT + 3 * _SAMPLE))  # 1 is cached
         self.hot, self.others = ids[:_HOT], ids[_HOT:]
-        found = {one["_id"]: one for one in members.find({"_id": {"$in": ids}})}
-        self.members = [found[one] for one in ids[:_SAMPLE]]
+        found = {document["_id"]: document for document in members.find({"_id": {"$in": ids}})}
+        self.members = [found[member_id] for member_id in ids[:_SAMPLE]]
         self.size = size
         self.keys: dict[SortField, list[Any]] = {  # in the middle of a list
             "memberId": _keys(members, "_id", size),
@@ -60,7 +60,7 @@ class MemberSample:
 
     def values(self, field: str) -> list[str]:
         """Return the values of a field in the sample."""
-        return [str(value) for one in self.members if (value := one[field])]
+        return [str(value) for member in self.members if (value := member[field])]
 
     def rare_words(self) -> list[str]:
         """Return a word of each member in the sample that hardly any other member has."""
@@ -86,7 +86,7 @@ def store_members(members: Collection, drafts: Iterable[MemberDraft], *, first: 
 def _keys(members: Collection, key: str, size: int) -> list[Any]:
     only: Document = {"_id": 0, key: 1} if key != "_id" else {"_id": 1}
     middle = members.find({}, only).sort(key, pymongo.ASCENDING).skip(size // 2).limit(_SAMPLE)
-    return [one[key] for one in middle]
+    return [document[key] for document in middle]
 
 
 def _repeated(make: Callable[[MemberSample], Iterable[str]]) -> Callable[[MemberSample], Requests]:

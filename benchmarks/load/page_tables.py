@@ -69,7 +69,7 @@ def ratios(saved: Saved) -> str:
             continue
         peers = [cell[peer]["ratio"] if peer in cell else None for peer in _PEERS]
         by_cpu = cell["fastapi"]["cpu_us"] / _ours(cell)["cpu_us"]
-        first, *others = ["" if one is None else f"{one:.1f} x" for one in peers]
+        first, *others = ["" if ratio is None else f"{ratio:.1f} x" for ratio in peers]
         rows.append((title, first, f"{by_cpu:.1f} x", *others))
     first, *others = _PEERS.values()
     return _markdown(("", first, f"{first}, by processor time", *others), rows)
@@ -82,13 +82,17 @@ def scenarios(saved: Saved) -> str:
         if (cell := saved["serve"].get(name)) is None:
             continue
         row = [title]
-        for one in (_ours(cell), cell["fastapi"]):
-            p99 = f"{one['p99_ms']:.1f}" if one["p99_ms"] < 100 else f"{one['p99_ms']:.0f}"
-            row += [f"{one['rate']:,.0f} ± {one['spread'] / 2:.0%}"]
-            row += [f"{one['p50_ms']:.1f}, {p99}", f"{one['cpu_us']:,.0f}"]
+        for figures in (_ours(cell), cell["fastapi"]):
+            p99 = (
+                f"{figures['p99_ms']:.1f}"
+                if figures["p99_ms"] < 100
+                else f"{figures['p99_ms']:.0f}"
+            )
+            row += [f"{figures['rate']:,.0f} ± {figures['spread'] / 2:.0%}"]
+            row += [f"{figures['p50_ms']:.1f}, {p99}", f"{figures['cpu_us']:,.0f}"]
         rows.append(row)
     columns = ("req/s", "p50, p99 ms", "CPU µs")
-    return _markdown(("", *columns, *(f"FastAPI: {one}" for one in columns)), rows)
+    return _markdown(("", *columns, *(f"FastAPI: {column}" for column in columns)), rows)
 
 
 def cached_reads(saved: Saved) -> str:
@@ -96,10 +100,10 @@ def cached_reads(saved: Saved) -> str:
     rows, plain = [], None
     for name, contestant, title in _CACHED:
         cell = saved["serve"].get(name, {})
-        one = cell.get(contestant) if contestant else next(iter(cell.values()), None)
-        if one is not None:
-            plain = plain or one["cpu_us"]
-            rows.append((title, f"{one['cpu_us']:.0f}", f"{one['cpu_us'] / plain:.1f} x"))
+        figures = cell.get(contestant) if contestant else next(iter(cell.values()), None)
+        if figures is not None:
+            plain = plain or figures["cpu_us"]
+            rows.append((title, f"{figures['cpu_us']:.0f}", f"{figures['cpu_us'] / plain:.1f} x"))
     return _markdown(("processor time per request", "µs", "of a cached read"), rows)
 
 
@@ -141,8 +145,8 @@ def growth(saved: Saved) -> str:
         rows.append(
             (
                 title,
-                *(f"{one['latency'] * 1e3:.1f} ms" for one in costs),
-                *(f"{one['keys']:,.0f} + {one['documents']:,.0f}" for one in costs),
+                *(f"{cost['latency'] * 1e3:.1f} ms" for cost in costs),
+                *(f"{cost['keys']:,.0f} + {cost['documents']:,.0f}" for cost in costs),
             )
         )
     sizes = [f"{int(size):,}" for size in columns]

@@ -63,7 +63,7 @@ def _by_id(ids: Sequence[int]) -> Sequence[Page]:
 
 
 def _by_name(ids: Sequence[int]) -> Sequence[Page]:
-    sorted_by_name = sorted(ids, key=lambda one: str(member(one)["name"]))
+    sorted_by_name = sorted(ids, key=lambda member_id: str(member(member_id)["name"]))
     return [Page(after, "name") for after in sorted_by_name[PAGE - 1 : -PAGE : PAGE]]
 
 
@@ -71,7 +71,7 @@ def _by_word(ids: Sequence[int]) -> Sequence[Page]:
     """Return pages of 90 searches, each of which one member in a hundred matches."""
     pages: list[Page] = []
     for q in map(str, range(10, 100)):
-        found = [one for one in ids if str(one)[::-1].startswith(q)]
+        found = [member_id for member_id in ids if str(member_id)[::-1].startswith(q)]
         pages += [Page(after, q=q) for after in found[PAGE - 1 : -PAGE : PAGE]]
     return pages
 

@@ -76,7 +76,7 @@ class Track:
         self._lines = bed.folder / "lines"  # of the scenario, for wrk
         self._cores = cores
         self._token = bed.token()
-        self._services = [one for one in contestants if one.contestant.is_ours]
+        self._services = [contestant for contestant in contestants if contestant.contestant.is_ours]
 
     def run(self, cell: Cell, running: Running, seconds: float) -> Round:
         """Run one round: warm up, prepare, and measure."""
@@ -90,7 +90,7 @@ class Track:
             self._await_cached_reads(running)
         self._warm_up(cell, running)
         if cell.scenario.is_cold:
-            self._bed.empty_cache([one.contestant.name for one in self._services])
+            self._bed.empty_cache([service.contestant.name for service in self._services])
             for service in self._services:
                 self._await_cached_reads(service)
         sampler = Sampler(

@@ -109,7 +109,9 @@ class Sampler:
         else:
             response = self._client.get(batch_path(member_ids))
         self.sample.hits += "hit" in response.headers.get("cache-status", "")
-        if response.status != 200 or response.json["items"] != [stored[one] for one in member_ids]:
+        if response.status != 200 or response.json["items"] != [
+            stored[member_id] for member_id in member_ids
+        ]:
             self.sample.wrong.append(f"batch: {response.status} {response.content[:200]!r}")
 
     def _compare_unchanged(self) -> None:

@@ -47,46 +47,46 @@ def figures(results: Results) -> dict[Contestant, Figures]:
     The ratio is the median of the ratios of each round, in which both ran one after the other.
     """
     reference = next(iter(results.values()))
-    return {one: _figures(rounds, reference) for one, rounds in results.items()}
+    return {contestant: _figures(rounds, reference) for contestant, rounds in results.items()}
 
 
 def _figures(rounds: Sequence[Round], reference: Sequence[Round]) -> Figures:
-    rates = [one.rate for one in rounds]
+    rates = [round_.rate for round_ in rounds]
     pairs = zip(reference, rounds, strict=True)
-    ratios = [ours.rate / its.rate for ours, its in pairs if its.rate]
+    ratios = [first.rate / other.rate for first, other in pairs if other.rate]
     return Figures(
         rate=median(rates),
         spread=(max(rates) - min(rates)) / (median(rates) or 1),
         ratio=median(ratios) if ratios else None,
-        p50_ms=median(one.load.p50_ms for one in rounds),
-        p99_ms=median(one.load.p99_ms for one in rounds),
-        cpu_us=median(one.cpu_us for one in rounds),
-        busy=median(one.busy for one in rounds),
-        worker_mb=median(one.worker_bytes for one in rounds) / _MB,
-        reads=median(one.reads_per_request for one in rounds),
+        p50_ms=median(round_.load.p50_ms for round_ in rounds),
+        p99_ms=median(round_.load.p99_ms for round_ in rounds),
+        cpu_us=median(round_.cpu_us for round_ in rounds),
+        busy=median(round_.busy for round_ in rounds),
+        worker_mb=median(round_.worker_bytes for round_ in rounds) / _MB,
+        reads=median(round_.reads_per_request for round_ in rounds),
     )
 
 
 def table(results: Results) -> str:
     """Return a row for each contestant; the first one is the reference."""
-    rows = [_row(contestant.title, one) for contestant, one in figures(results).items()]
+    rows = [_row(contestant.title, shown) for contestant, shown in figures(results).items()]
     widths = [max(map(len, column)) for column in zip(HEAD, *rows, strict=True)]
     lines = [_line(HEAD, widths), _rule(widths), *(_line(row, widths) for row in rows)]
     return "\n".join(lines)
 
 
-def _row(title: str, one: Figures) -> tuple[str, ...]:
+def _row(title: str, shown: Figures) -> tuple[str, ...]:
     return (
         title,
-        f"{one.rate:,.0f}",
-        f"{one.spread:.0%}",
-        f"{one.ratio:.2f} x" if one.ratio else "",
-        f"{one.p50_ms:.2f}",
-        f"{one.p99_ms:.2f}" if one.p99_ms < 100 else f"{one.p99_ms:.0f}",
-        f"{one.cpu_us:.0f}",
-        f"{one.busy:.2f}",
-        f"{one.worker_mb:.0f}",
-        f"{one.reads:.2f}",
+        f"{shown.rate:,.0f}",
+        f"{shown.spread:.0%}",
+        f"{shown.ratio:.2f} x" if shown.ratio else "",
+        f"{shown.p50_ms:.2f}",
+        f"{shown.p99_ms:.2f}" if shown.p99_ms < 100 else f"{shown.p99_ms:.0f}",
+        f"{shown.cpu_us:.0f}",
+        f"{shown.busy:.2f}",
+        f"{shown.worker_mb:.0f}",
+        f"{shown.reads:.2f}",
     )
 
 
@@ -102,9 +102,9 @@ def _rule(widths: Sequence[int]) -> str:
 
 def remarks(scenario: Scenario, results: Results) -> list[str]:
     """Return remarks: how many responses were compared, and every anomaly."""
-    every = [one for rounds in results.values() for one in rounds]
-    compared = sum(one.sample.compared for one in every)
-    foreign = [one.foreign for one in every]
+    every = [round_ for rounds in results.values() for round_ in rounds]
+    compared = sum(round_.sample.compared for round_ in every)
+    foreign = [round_.foreign for round_ in every]
     lines = [
         f"{compared:,} responses compared with MongoDB; other programs used {median(foreign):.0%} "
         f"of the server's core (in one round {max(foreign):.0%})."
@@ -118,13 +118,15 @@ def remarks(scenario: Scenario, results: Results) -> list[str]:
 
 def _anomalies(scenario: Scenario, contestant: Contestant, rounds: Sequence[Round]) -> list[str]:
     lines = []
-    stale = sum(one.sample.stale for one in rounds)
-    wrong = [line for one in rounds for line in one.sample.wrong]
-    refused = sum(one.load.refused for one in rounds)
-    broken = sum(one.load.broken for one in rounds)
-    reads = median(one.reads_per_request for one in rounds)
+    stale = sum(round_.sample.stale for round_ in rounds)
+    wrong = [line for round_ in rounds for line in round_.sample.wrong]
+    refused = sum(round_.load.refused for round_ in rounds)
+    broken = sum(round_.load.broken for round_ in rounds)
+    reads = median(round_.reads_per_request for round_ in rounds)
     if stale:
-        lines.append(f"{stale} STALE responses of {sum(one.sample.compared for one in rounds):,}")
+        lines.append(
+            f"{stale} STALE responses of {sum(round_.sample.compared for round_ in rounds):,}"
+        )
     if wrong:
         lines.append(f"{len(wrong)} WRONG responses, such as: {wrong[0]}")
     if refused or broken:
@@ -138,5 +140,5 @@ def _anomalies(scenario: Scenario, contestant: Contestant, rounds: Sequence[Roun
 
 def is_sound(results: Results) -> bool:
     """True if no response contained data that MongoDB never had."""
-    samples = [one.sample for rounds in results.values() for one in rounds]
+    samples = [round_.sample for rounds in results.values() for round_ in rounds]
     return not any(sample.wrong for sample in samples)

@@ -50,7 +50,7 @@ async def test_status_has_dependencies_and_totals(api: Api) -> None:
         await api("GET", "/members/1")
     before = parsed(await api("GET", "/status"))
     assert before["status"] == "ready"
-    assert "mongodb" in [one["name"] for one in before["dependencies"]]
+    assert "mongodb" in [dependency["name"] for dependency in before["dependencies"]]
     assert sum(before["requests"]["durations"]) == 4
     assert before["cache"] == {"hit": 2, "miss": 1, "bypass": 0}
     assert len(before["requests"]["durations"]) == len(before["requests"]["bounds"]) + 1

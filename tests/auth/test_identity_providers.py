@@ -46,8 +46,8 @@ GROUPS = [str(uuid.UUID(int=number)) for number in range(157)]
 def verifier_of(
     entries: Sequence[Mapping[str, Any]], jwks: Sequence[Mapping[str, Any]], **auth: Any
 ) -> TokenVerifier:
-    given = [{"jwks": {"keys": []}, **entry} for entry in entries]
-    settings = Auth.model_validate({"issuers": given, **auth})
+    issuers = [{"jwks": {"keys": []}, **entry} for entry in entries]
+    settings = Auth.model_validate({"issuers": issuers, **auth})
     keys = FixedKeys(parse_key_set(jwks, "test"))
     return TokenVerifier(settings, {entry.issuer: keys for entry in settings.issuers})
 

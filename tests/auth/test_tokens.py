@@ -478,14 +478,14 @@ def test_remembered_tokens_are_limited_in_number(monkeypatch: pytest.MonkeyPatch
     remembering = Remembering()
     monkeypatch.setattr(tokens, "MAX_CACHED", 10)
     checked = remembering.signatures_checked(monkeypatch)
-    mine = make_token()
+    token = make_token()
     for _ in range(50):
         verify(remembering.verifier, make_token("ES256"))
-        verify(remembering.verifier, mine)
+        verify(remembering.verifier, token)
         with pytest.raises(TokenInvalid):
             verify(remembering.verifier, tampered())
     assert len(remembering.verifier._verified_tokens) == 10
-    assert checked.count(mine) == 1  # a token in use stays
+    assert checked.count(token) == 1  # a token in use stays
     assert MAX_CACHED == 10_000
 
 

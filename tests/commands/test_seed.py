@@ -49,11 +49,11 @@ def test_seed_loads_valid_rows_and_reports_the_others(command: Command, members:
     assert finished.stdout.startswith("3 loaded, 3 refused in ")
     for line in ("1  name is taken", "1  bad email", "1  no name"):
         assert line in finished.stdout
-    told = finished.stderr.splitlines()[1:]
-    assert told[0].startswith("line 4: email is not an e-mail address")
-    assert told[1].startswith("line 5: name is taken by member 1")
-    assert told[2].startswith("line 6: name is missing")
-    assert "(az,Ada Lovelace,other@example.org,)" in told[1]
+    problems = finished.stderr.splitlines()[1:]
+    assert problems[0].startswith("line 4: email is not an e-mail address")
+    assert problems[1].startswith("line 5: name is taken by member 1")
+    assert problems[2].startswith("line 6: name is missing")
+    assert "(az,Ada Lovelace,other@example.org,)" in problems[1]
     assert [m["name"] for m in members.find().sort("_id")] == [
         "Ada Lovelace",
         "Grace Hopper",

@@ -124,11 +124,11 @@ def test_add_prompts_twice_for_a_hidden_password_on_a_terminal(
         def isatty(self) -> bool:
             return True
 
-    asked: list[str] = []
+    prompts: list[str] = []
     answers = iter([PASSWORD, "something else", PASSWORD, PASSWORD])
 
     def read_password(prompt: str) -> str:
-        asked.append(prompt)
+        prompts.append(prompt)
         return next(answers)
 
     monkeypatch.setattr("tornado_members.commands.users.getpass", read_password)
@@ -136,7 +136,7 @@ def test_add_prompts_twice_for_a_hidden_password_on_a_terminal(
     refused = users.command.run("users", "add", "ada", "--rights", "1")
     assert (refused.returncode, "the passwords differ" in refused.stderr) == (2, True)
     assert users.command.run("users", "add", "ada", "--rights", "1").returncode == 0
-    assert asked == ["Password: ", "Again: "] * 2
+    assert prompts == ["Password: ", "Again: "] * 2
 
 
 def test_config_may_follow_the_action(users: Users) -> None:

@@ -96,8 +96,8 @@ async def test_console_files_are_cached_compressed_and_typed(api: Api) -> None:
             continue
         assert found.code == 200, path
         assert gzip.decompress(found.body) == file.read_bytes()
-        kept = {"If-None-Match": found.headers["ETag"], "Accept-Encoding": "gzip"}
-        assert (await api("GET", path, rights=None, headers=kept)).code == 304
+        conditions = {"If-None-Match": found.headers["ETag"], "Accept-Encoding": "gzip"}
+        assert (await api("GET", path, rights=None, headers=conditions)).code == 304
     for name in ("..%2Fapp.py", "%2e%2e", "main.js%00", "index.html"):
         assert (await api("GET", f"/console/{name}", rights=None)).code == 404
 

@@ -89,7 +89,7 @@ class Bed:
 
     def server(self, name: str) -> psutil.Process:
         """Return the process of MongoDB or Memcached."""
-        return next(one for one in self.servers.processes() if one.name() == name)
+        return next(process for process in self.servers.processes() if process.name() == name)
 
 
 @pytest.fixture(scope="module")
@@ -286,6 +286,6 @@ def test_each_query_of_the_dashboard_returns_data(bed: Bed) -> None:
     with stopped(bed.server("memcached")):
         send_forged_token(bed)
         deadline = time.monotonic() + 30
-        while empty := [one for one in sorted(queries) if not bed.monitoring.query(one)]:
+        while empty := [query for query in sorted(queries) if not bed.monitoring.query(query)]:
             assert time.monotonic() < deadline, empty
             time.sleep(0.5)

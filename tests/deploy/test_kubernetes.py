@@ -183,9 +183,9 @@ def test_kubectl_builds_the_manifests() -> None:
     built = subprocess.run(command, capture_output=True, text=True, check=True)
     objects = list(yaml.safe_load_all(built.stdout))
     assert len(objects) == len(KUSTOMIZATION["resources"]) + 1  # and the ConfigMap of the settings
-    (generated,) = (one for one in objects if one["kind"] == "ConfigMap")
-    (pod,) = (one for one in objects if one["kind"] == "Deployment")
+    (generated,) = (manifest for manifest in objects if manifest["kind"] == "ConfigMap")
+    (pod,) = (manifest for manifest in objects if manifest["kind"] == "Deployment")
     assert generated["metadata"]["name"] in json.dumps(pod)
-    for one in objects:
+    for manifest in objects:
         for version in VERSIONS:
-            kubernetes_validate.validate(one, version, strict=True)
+            kubernetes_validate.validate(manifest, version, strict=True)

@@ -94,7 +94,7 @@ def running_pair(folder: Path, servers: PrivateServers, **server: Any) -> Iterat
         for host in ("127.0.0.1", "127.0.0.2")
     ]
     with ExitStack() as running:
-        services = [running.enter_context(one.serving()) for one in commands]
+        services = [running.enter_context(command.serving()) for command in commands]
         yield Pair(commands, services, running)
 
 
@@ -152,7 +152,9 @@ def test_connections_to_the_services_are_kept(bed: Bed) -> None:
 def connections(bed: Bed) -> int:
     """Return the number of connections to both services, with those closed in the last minute."""
     port = urlsplit(bed.pair.services[0].url).port
-    return [one.raddr[1] for one in psutil.net_connections("tcp") if one.raddr].count(port or 0)
+    return [
+        connection.raddr[1] for connection in psutil.net_connections("tcp") if connection.raddr
+    ].count(port or 0)
 
 
 def test_address_of_a_client_cannot_be_forged(bed: Bed) -> None:
@@ -229,9 +231,11 @@ def test_slow_readers_lose_nothing_and_take_little_memory(bed: Bed) -> None:
     assert len(ids) >= SLOW_ROWS
     assert ids == sorted(set(ids))
     events = [json.loads(line) for line in feed.lines()]
-    assert not [one for one in events if one["event"] in {"lagging", "expired"}]
+    assert not [event for event in events if event["event"] in {"lagging", "expired"}]
     addresses = {
-        one["data"]["member"]["email"] for one in events if one["event"] in {"created", "changed"}
+        event["data"]["member"]["email"]
+        for event in events
+        if event["event"] in {"created", "changed"}
     }
     assert addresses >= {f"{bed.name}{n}@example.org" for n in range(SLOW_ROWS)}
     assert growth < MOST_GROWTH
@@ -240,8 +244,8 @@ def test_slow_readers_lose_nothing_and_take_little_memory(bed: Bed) -> None:
 def memory(bed: Bed) -> int:
     """Return the memory of the proxy and of both services in bytes."""
     pids = [bed.client.proxy.pid, *(service.process.pid for service in bed.pair.services)]
-    trees = [[one, *one.children(recursive=True)] for one in map(psutil.Process, pids)]
-    return sum(one.memory_info().rss for tree in trees for one in tree)
+    trees = [[process, *process.children(recursive=True)] for process in map(psutil.Process, pids)]
+    return sum(process.memory_info().rss for tree in trees for process in tree)
 
 
 class SlowReader:

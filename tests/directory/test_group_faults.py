@@ -29,7 +29,7 @@ async def rename(api: Api, services: Services, ids: Sequence[int]) -> list[HTTPR
     """Rename members in one group."""
     beginning = asyncio.create_task(group_of(services, len(ids)))
     renamed = await asyncio.gather(
-        *(api("PUT", f"/members/{one}", {"name": f"Grace {one}"}) for one in ids)
+        *(api("PUT", f"/members/{member_id}", {"name": f"Grace {member_id}"}) for member_id in ids)
     )
     await beginning
     return renamed
@@ -37,7 +37,7 @@ async def rename(api: Api, services: Services, ids: Sequence[int]) -> list[HTTPR
 
 async def marked(services: Services, ids: Sequence[int]) -> set[bytes]:
     """Return the keys of the members, and of their new names, that have a tombstone."""
-    keys = [*map(id_key, ids), *(name_key(f"Grace {one}") for one in ids)]
+    keys = [*map(id_key, ids), *(name_key(f"Grace {member_id}") for member_id in ids)]
     found = await services.directory._cache.look_up(keys)
     return {key for key, one in zip(keys, found, strict=True) if one == Bypass("tombstone")}
 
@@ -77,8 +77,8 @@ async def test_group_with_an_unknown_outcome_leaves_its_tombstones(
     majority = WriteConcern(w="majority", j=True)
     members = admin.get_database("test", write_concern=majority)["members"]
     members.delete_one({"_id": "none"})  # waits for the writes before it
-    for one in ids:
-        name = parsed(await api("GET", f"/members/{one}"))["name"]
+    for member_id in ids:
+        name = parsed(await api("GET", f"/members/{member_id}"))["name"]
         assert name.startswith("Grace" if is_written else "Ada")
     again = await rename_alone(api, ids)
     assert [answer.code for answer in again] == [200] * COUNT
@@ -87,7 +87,7 @@ async def test_group_with_an_unknown_outcome_leaves_its_tombstones(
 async def rename_alone(api: Api, ids: Sequence[int]) -> list[HTTPResponse]:
     """Rename members at once. Members of a group that failed are written alone."""
     return await asyncio.gather(
-        *(api("PUT", f"/members/{one}", {"name": f"Grace {one}"}) for one in ids)
+        *(api("PUT", f"/members/{member_id}", {"name": f"Grace {member_id}"}) for member_id in ids)
     )
 
 

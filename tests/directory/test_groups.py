@@ -21,7 +21,7 @@ class NumberGroups(Groups[int, str]):
         await self.free.wait()
         if 0 in group:
             raise ValueError("a fault")
-        return [f"wrote {one}" if one <= 100 else None for one in group]
+        return [f"wrote {number}" if number <= 100 else None for number in group]
 
     async def write_or_be_alone(self, one: int) -> str:
         written = await self.join(one)
@@ -33,7 +33,7 @@ class NumberGroups(Groups[int, str]):
             return f"wrote {one} alone"
 
     def write_all(self, *numbers: int) -> "asyncio.Future[list[str | BaseException]]":
-        writes = [self.write_or_be_alone(one) for one in numbers]
+        writes = [self.write_or_be_alone(number) for number in numbers]
         return asyncio.gather(*writes, return_exceptions=True)
 
 
@@ -83,7 +83,7 @@ async def test_exception_reaches_each_writer_of_the_group() -> None:
     groups = NumberGroups()
     groups.free.set()
     results = await groups.write_all(0, 1)
-    assert [str(one) for one in results] == ["a fault", "a fault"]
+    assert [str(result) for result in results] == ["a fault", "a fault"]
     assert await groups.write_all(2, 3) == ["wrote 2", "wrote 3"]
 
 

@@ -52,9 +52,9 @@ def described(answer: HTTPResponse, first: int) -> Any:
     body = parsed(answer) if answer.body else {}
     if "memberId" in body and answer.code == 200:
         body["memberId"] -= first
-    kept = {name: body.get(name) for name in ("memberId", "name", "email", "phone", "code")}
+    shown = {name: body.get(name) for name in ("memberId", "name", "email", "phone", "code")}
     names = ("Etag", "Content-Type", "Last-Modified", "Preference-Applied")
-    return answer.code, kept, {name: answer.headers.get(name) for name in names}
+    return answer.code, shown, {name: answer.headers.get(name) for name in names}
 
 
 async def group_of(services: Services, count: int) -> None:
@@ -99,7 +99,10 @@ async def test_writes_at_once_are_answered_like_those_one_after_another(
         )
         if first == 100:
             alone = await send(api, WRITES, first, at_once=False)
-            stored = [one async for one in members.find({"_id": {"$gt": 100}}, sort=[("_id", 1)])]
+            stored = [
+                document
+                async for document in members.find({"_id": {"$gt": 100}}, sort=[("_id", 1)])
+            ]
             assert not commands
             await members.delete_many({"_id": {"$gt": 100}})
     at_once = []
@@ -140,7 +143,10 @@ async def test_members_that_others_change_meanwhile_are_written_alone(
     beginning = asyncio.create_task(group_of(services, len(ids)))
     answers = await asyncio.gather(
         api("PUT", f"/members/{ids[0]}", {"name": "Ada 0", "phone": "555-0100"}),
-        *(api("PATCH", f"/members/{one}", {"phone": "555-0100"}, headers=PATCH) for one in ids[1:]),
+        *(
+            api("PATCH", f"/members/{member_id}", {"phone": "555-0100"}, headers=PATCH)
+            for member_id in ids[1:]
+        ),
     )
     await beginning
     assert commands == [5]
@@ -172,7 +178,7 @@ async def test_group_has_each_member_once(
     assert commands == [2]
     assert sorted(answer.headers["Etag"] for answer in answers) == ['"2"', '"2"', '"3"']
     last = parsed(await api("GET", paths[0]))
-    assert last in [parsed(one) for one in answers if one.headers["Etag"] == '"3"']
+    assert last in [parsed(answer) for answer in answers if answer.headers["Etag"] == '"3"']
 
 
 class TestWithoutOneNode:

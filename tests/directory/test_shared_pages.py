@@ -52,7 +52,7 @@ async def test_pages_at_once_share_a_command(
     commands = [next(iter(entry["command"])) for entry in entries]
     assert commands.count("aggregate") == 1
     assert "find" in commands  # of the search
-    assert len([one for one in commands if one == "find"]) <= 2
+    assert len([command for command in commands if command == "find"]) <= 2
 
 
 async def test_page_is_not_older_than_its_request(services: Services, api: Api) -> None:
@@ -61,12 +61,12 @@ async def test_page_is_not_older_than_its_request(services: Services, api: Api) 
     directory = services.directory
     pages = directory._pages._groups
     pages._most_under_way = 1
-    first = [asyncio.create_task(directory.page_json(ListQuery(limit=one))) for one in (98, 99)]
+    first = [asyncio.create_task(directory.page_json(ListQuery(limit=limit))) for limit in (98, 99)]
     await turns()  # the group of both has begun
     await api.create("Grace")
-    later = [asyncio.create_task(directory.page_json(ListQuery(limit=one))) for one in (96, 97)]
-    assert {len((await one).keys) for one in first} <= {9, 10}
-    assert {len((await one).keys) for one in later} == {10}
+    later = [asyncio.create_task(directory.page_json(ListQuery(limit=limit))) for limit in (96, 97)]
+    assert {len((await page).keys) for page in first} <= {9, 10}
+    assert {len((await page).keys) for page in later} == {10}
 
 
 @pytest.mark.parametrize("how", [{"errorCode": 13436}, {"closeConnection": True}])

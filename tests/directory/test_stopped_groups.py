@@ -50,7 +50,7 @@ class Reader:
     async def create(self) -> None:
         """Create the members, each with version 1, and let the cache have them."""
         created = [await self.directory.create(make_draft(name=f"Ada {i}")) for i in range(COUNT)]
-        self.ids = [one.member_id for one in created]
+        self.ids = [member.member_id for member in created]
         await self.until_hits()
 
     async def versions(self) -> list[int]:
@@ -61,19 +61,24 @@ class Reader:
                     await self.directory.get_by_name(name)
                 except MemberNotFound:
                     continue
-        first = [(await self.directory.get(one)).version for one in self.ids]
-        second = [(await self.directory.get(one)).version for one in self.ids]
+        first = [(await self.directory.get(member_id)).version for member_id in self.ids]
+        second = [(await self.directory.get(member_id)).version for member_id in self.ids]
         assert all(map(int.__le__, first, second)), "reads went backward"
         return second
 
     async def names_lead_to_members(self, first_name: str) -> bool:
         """True if the cache leads from each new name to its member."""
-        found = [await self.directory.get_by_name(f"{first_name} {one}") for one in self.ids]
-        return [one.member_id for one in found] == self.ids
+        found = [
+            await self.directory.get_by_name(f"{first_name} {member_id}") for member_id in self.ids
+        ]
+        return [member.member_id for member in found] == self.ids
 
     async def are_hits(self) -> list[bool]:
         """For each member, True if it was read from the cache."""
-        return [(await self.directory.get(one)).cache_status == CACHE_HIT for one in self.ids]
+        return [
+            (await self.directory.get(member_id)).cache_status == CACHE_HIT
+            for member_id in self.ids
+        ]
 
     async def until_hits(self) -> None:
         """Wait until the cache has every member."""
@@ -84,9 +89,12 @@ class Reader:
     async def rename(self, first_name: str) -> list[int]:
         """Rename all members in one group; return their versions."""
         renamed = await asyncio.gather(
-            *(self.directory.replace(one, self.draft(first_name, one)) for one in self.ids)
+            *(
+                self.directory.replace(member_id, self.draft(first_name, member_id))
+                for member_id in self.ids
+            )
         )
-        return [one.version for one in renamed]
+        return [member.version for member in renamed]
 
     def draft(self, first_name: str, member_id: int) -> Any:
         """Return the new fields of a member."""
@@ -95,11 +103,13 @@ class Reader:
     def stored(self) -> list[int]:
         """Return the versions in MongoDB."""
         with pymongo.MongoClient[dict[str, Any]](self.servers.mongodb_uri) as client:
-            return [one["version"] for one in client["stopped"]["members"].find().sort("_id")]
+            return [
+                document["version"] for document in client["stopped"]["members"].find().sort("_id")
+            ]
 
     async def restart(self, program: str) -> None:
         """Kill a server and start it again."""
-        (server,) = (one for one in self.servers.processes() if one.name() == program)
+        (server,) = (process for process in self.servers.processes() if process.name() == program)
         server.kill()
         await asyncio.to_thread(psutil.wait_procs, [server])
         assert await asyncio.to_thread(self.servers.restart_dead) == [program]
@@ -107,7 +117,7 @@ class Reader:
     @asynccontextmanager
     async def stopped(self) -> AsyncIterator[StoppedWriter]:
         """Stop another process that renames the members, where it has placed its tombstones."""
-        names = {one: f"Grace {one}" for one in self.ids}
+        names = {member_id: f"Grace {member_id}" for member_id in self.ids}
         uri, cache = self.servers.mongodb_uri, self.servers.cache_servers
         async with stopped_writer(SETTINGS, uri, cache, names) as writer:
             assert await self.versions() == [1] * COUNT

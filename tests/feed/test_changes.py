@@ -354,8 +354,8 @@ async def test_caller_of_its_own_member_sees_its_own_changes_only(
             assert (await stream.event()).data["memberId"] == 1
     headers = {"Authorization": f"Bearer {token}", "X-Request-Id": "fixed"}
     refused = [
-        await api("GET", f"/members/changes?memberId={which}", rights=None, headers=headers)
-        for which in ("2", "999", "abc", "1,2", "1&memberId=2")
+        await api("GET", f"/members/changes?memberId={ids}", rights=None, headers=headers)
+        for ids in ("2", "999", "abc", "1,2", "1&memberId=2")
     ]
     for response in refused:
         problem(response, 403, "permission-missing")

@@ -128,7 +128,7 @@ async def test_imports_recognize_headings_and_replace_only_what_files_have(api: 
 async def test_faults_of_rows_point_into_attributes(api: Api) -> None:
     table = b"name,vip,score,tags\nAda,maybe,5.5,a;;b\nBob,1,1001,[1]\nCy,0,7,[broken\n"
     *rows, end = await imported(api, table, CSV)
-    assert [[one["pointer"] for one in row["errors"]] for row in rows] == [
+    assert [[error["pointer"] for error in row["errors"]] for row in rows] == [
         ["/attributes/score", "/attributes/vip"],
         ["/attributes/score", "/attributes/tags/0"],
         ["/attributes/tags"],
@@ -140,7 +140,7 @@ async def test_faults_of_rows_point_into_attributes(api: Api) -> None:
         b'{"name": "Cy", "attributes": null}\n'
     )
     *rows, _ = await imported(api, lines, NDJSON, "?strict=true")
-    assert [[one["pointer"] for one in row.get("errors", [])] for row in rows] == [
+    assert [[error["pointer"] for error in row.get("errors", [])] for row in rows] == [
         ["/attributes"],
         ["/attributes/x", "/attributes/score"],
         [],
@@ -170,7 +170,11 @@ async def test_description_has_the_exact_rules(services: Services) -> None:
         "$ref": "#/components/schemas/Attributes"
     }
     listing = description["paths"]["/members"]["get"]
-    filters = [one["name"] for one in listing["parameters"] if "attributes." in one.get("name", "")]
+    filters = [
+        parameter["name"]
+        for parameter in listing["parameters"]
+        if "attributes." in parameter.get("name", "")
+    ]
     assert filters == [f"attributes.{name}" for name, one in DECLARED.items() if one.get("indexed")]
     content = listing["responses"]["200"]["content"]
     assert content["text/csv"]["example"].splitlines()[0].endswith(",attributes.visits")

@@ -55,7 +55,7 @@ async def patch(api: Api, member: int, body: Any) -> Any:
 
 
 async def test_attributes_are_stored_typed_and_shown_in_one_form(api: Api, admin: Admin) -> None:
-    given = {
+    sent = {
         "birthday": "1815-12-10",
         "score": 7.0,
         "ratio": 5,
@@ -76,7 +76,7 @@ async def test_attributes_are_stored_typed_and_shown_in_one_form(api: Api, admin
         "site": "https://example.org/?q=%20",
         "visits": ["2026-11-22T11:05:42.000Z"],
     }
-    created = await api("POST", "/members", {"name": "Ada", "attributes": given})
+    created = await api("POST", "/members", {"name": "Ada", "attributes": sent})
     assert parsed(created) == {**ADA, "attributes": shown}
     for cached in ("fwd=miss; stored", "hit"):
         answer = await api("GET", "/members/1")
@@ -104,7 +104,8 @@ async def test_faults_of_attributes_are_listed_at_once(api: Api) -> None:
     }
     answer = await api("POST", "/members", {"name": "", "age": 1, "attributes": attributes})
     faults = {
-        one["pointer"]: one["detail"] for one in problem(answer, 422, "invalid-member")["errors"]
+        fault["pointer"]: fault["detail"]
+        for fault in problem(answer, 422, "invalid-member")["errors"]
     }
     assert faults == {
         "/age": "is not a field of a member",
@@ -145,7 +146,7 @@ async def test_merge_patch_reaches_into_attributes(api: Api) -> None:
         assert parsed(await api("GET", "/members/1"))["attributes"] == attributes
     assert (await patch(api, 1, {"attributes": {}})).headers["ETag"] == '"6"'
     history = parsed(await api("GET", "/members/1/history"))["items"]
-    assert [(one["before"], one["after"]) for one in history[:3]] == [
+    assert [(change["before"], change["after"]) for change in history[:3]] == [
         ({"attributes": {"vip": None}}, {"attributes": {"vip": False}}),
         (
             {"attributes": {"level": "gold", "tags": [], "vip": True}},
@@ -155,7 +156,7 @@ async def test_merge_patch_reaches_into_attributes(api: Api) -> None:
     ]
     assert history[-1]["after"]["attributes"]["level"] == "gold"
     wrong = await patch(api, 1, {"name": None, "attributes": {"score": -1, "x": None}})
-    assert [one["pointer"] for one in problem(wrong, 422, "invalid-member")["errors"]] == [
+    assert [fault["pointer"] for fault in problem(wrong, 422, "invalid-member")["errors"]] == [
         "/name",
         "/attributes/x",
         "/attributes/score",
@@ -251,7 +252,7 @@ async def test_lists_filter_by_indexed_attributes(api: Api, sort: str) -> None:
             answer = await api("GET", following)
             found += parsed(answer)["items"]
             following = parsed(answer)["next"]
-        assert [one["name"] for one in found] == sorted(names, reverse=sort[0] == "-"), query
+        assert [member["name"] for member in found] == sorted(names, reverse=sort[0] == "-"), query
 
 
 async def test_search_finds_words_of_indexed_strings(
@@ -264,7 +265,7 @@ async def test_search_finds_words_of_indexed_strings(
 
     async def found(q: str) -> list[str]:
         answer = await api("GET", f"/members?q={q}&sort=name", headers={"Prefer": "count=exact"})
-        names = [one["name"] for one in parsed(answer)["items"]]
+        names = [member["name"] for member in parsed(answer)["items"]]
         assert answer.headers["X-Total-Count"] == str(len(names))
         return names
 
@@ -341,7 +342,7 @@ async def test_page_consists_of_the_bytes_of_single_reads(
     directory = services.directory
     by_id = await directory.page_json(ListQuery())
     assert by_id.keys == [*range(1, 15), 20, 21]
-    bodies = [(await directory.get(int(one))).body for one in by_id.keys]
+    bodies = [(await directory.get(int(member_id))).body for member_id in by_id.keys]
     assert by_id.items == b",".join(bodies)
     by_name = await directory.page_json(ListQuery(field="name"))
     bodies.sort(key=lambda body: str(json.loads(body)["name"]).encode())

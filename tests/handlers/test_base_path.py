@@ -35,8 +35,8 @@ async def test_addresses_in_responses_begin_with_the_base_path(
 ) -> None:
     created = await api("PUT", f"{BASE}/members", {"name": "Ada"})
     assert (created.code, created.headers["Location"]) == (201, f"{BASE}/members/1")
-    taken = problem(await api("PUT", f"{BASE}/members", {"name": "Ada"}), 409, "name-taken")
-    assert taken["member"] == f"{BASE}/members/1"
+    conflict = problem(await api("PUT", f"{BASE}/members", {"name": "Ada"}), 409, "name-taken")
+    assert conflict["member"] == f"{BASE}/members/1"
     for path in ("by-name/Ada", "by-name?name=Ada"):
         for _ in range(3):  # at last from the cache
             found = await api("GET", f"{BASE}/members/{path}")

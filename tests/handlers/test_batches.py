@@ -79,7 +79,7 @@ async def test_batches_members_and_names_of_one_turn_are_found_as_alone(
 ) -> None:
     await create(services, 9)
     directory = services.directory
-    asked: list[MemberSelector] = [
+    selectors: list[MemberSelector] = [
         id_keys("7,3,7,1"),
         3,
         id_keys("3,5"),
@@ -96,10 +96,12 @@ async def test_batches_members_and_names_of_one_turn_are_found_as_alone(
             cached = await directory.get_cached([selector])
         return cached.find(selector)
 
-    alone = [await find(one) for one in asked]
+    alone = [await find(selector) for selector in selectors]
     assert None not in alone
-    for some in itertools.permutations(asked):
-        assert await asyncio.gather(*map(find, some)) == [alone[asked.index(one)] for one in some]
+    for some in itertools.permutations(selectors):
+        assert await asyncio.gather(*map(find, some)) == [
+            alone[selectors.index(selector)] for selector in some
+        ]
 
 
 @BOTH
@@ -318,7 +320,7 @@ async def test_large_batches_take_turns(
         await look_up(api, 1)
         assert running == 8
         held.set()
-    assert {one.result().code for one in large} == {200}
+    assert {request.result().code for request in large} == {200}
 
 
 async def test_batches_of_one_turn_share_a_query(
@@ -336,8 +338,8 @@ async def test_batches_of_one_turn_share_a_query(
 
     def names() -> list[str]:
         """Leave out probes, and commands that share the request of another one."""
-        sent = [type(one) for one in commands if one.sent_at > float("-inf")]
-        return [one.__name__ for one in sent if one is not OneLine]
+        sent = [type(command) for command in commands if command.sent_at > float("-inf")]
+        return [kind.__name__ for kind in sent if kind is not OneLine]
 
     async def counted_find(store: MemberStore, member_ids: Sequence[int]) -> Any:
         queries.append([*member_ids])
@@ -376,10 +378,12 @@ async def compare_random_batches(api: Api, services: Services, count: int, seed:
         if chance.random() < 0.05:
             await api("DELETE", f"/members/{chance.randrange(1, 41)}")
         answer = await chance.choice([get, look_up])(api, *member_ids)
-        asked = [*dict.fromkeys(member_ids)]
-        singles = {one: await api("GET", f"/members/{one}") for one in asked}
-        expected = [parsed(singles[one]) for one in asked if singles[one].code == 200]
-        missing = [one for one in asked if singles[one].code == 404]
+        unique_ids = [*dict.fromkeys(member_ids)]
+        singles = {member_id: await api("GET", f"/members/{member_id}") for member_id in unique_ids}
+        expected = [
+            parsed(singles[member_id]) for member_id in unique_ids if singles[member_id].code == 200
+        ]
+        missing = [member_id for member_id in unique_ids if singles[member_id].code == 404]
         body = {"items": expected, "missing": missing, "next": None}
         assert parsed(answer) == body, (member_ids, status_of(answer))
 

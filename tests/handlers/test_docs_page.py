@@ -72,8 +72,8 @@ async def test_docs_files_have_their_types_and_may_be_cached(
     assert answer.code == 200
     assert answer.headers["Content-Type"] == media_type
     assert answer.headers["Cache-Control"] == "public, no-cache"
-    kept = {"If-None-Match": answer.headers["ETag"]}
-    assert (await api("GET", f"/docs/{name}", headers=kept)).code == 304
+    conditions = {"If-None-Match": answer.headers["ETag"]}
+    assert (await api("GET", f"/docs/{name}", headers=conditions)).code == 304
     head = await api("HEAD", f"/docs/{name}")
     assert (head.code, head.body) == (200, b"")
 

@@ -225,8 +225,8 @@ async def test_version_in_etag_is_the_one_that_conditions_compare(
         body = {"name": kind, "phone": "555"}
         changed = await api("PUT", path, body, headers={"If-Match": tag})
         assert (changed.code, changed.headers["ETag"]) == (200, f'"{version + 1}"'), kind
-        gone = await api("DELETE", path, headers={"If-Match": changed.headers["ETag"]})
-        assert gone.code == 204, kind
+        deletion = await api("DELETE", path, headers={"If-Match": changed.headers["ETag"]})
+        assert deletion.code == 204, kind
 
 
 async def test_list_of_dates_is_no_date_of_a_change(members: Any, api: Api) -> None:

@@ -267,17 +267,21 @@ async def test_erased_history_keeps_author_time_and_kind(api: Api, admin: Admin)
     for _ in range(2):  # it can be repeated
         assert (await api("DELETE", "/members/1/history")).code == 204
     after = await history(api)
-    kept = ("version", "kind", "at", "by", "requestId")
-    assert [[one[name] for name in kept] for one in after] == [
-        [one[name] for name in kept] for one in before
+    columns = ("version", "kind", "at", "by", "requestId")
+    assert [[change[name] for name in columns] for change in after] == [
+        [change[name] for name in columns] for change in before
     ]
-    assert [(one["before"], one["after"]) for one in after] == [({}, None), ({}, {}), (None, {})]
+    assert [(change["before"], change["after"]) for change in after] == [
+        ({}, None),
+        ({}, {}),
+        (None, {}),
+    ]
     assert "Ada" not in str(list(admin["test"]["audit"].find({"memberId": 1})))
     assert (await history(api, 2))[0]["after"]["name"] == "Bob"
     await api("PUT", "/members/2", {"name": "Bobby"})
     await api("DELETE", "/members/2/history")
     await api("PUT", "/members/2", {"name": "Rob"})  # later changes are recorded as before
-    assert [one["before"] for one in await history(api, 2)] == [{"name": "Bobby"}, {}, None]
+    assert [change["before"] for change in await history(api, 2)] == [{"name": "Bobby"}, {}, None]
 
 
 async def test_history_that_does_not_exist_cannot_be_erased(api: Api, admin: Admin) -> None:

@@ -112,7 +112,7 @@ async def test_rejects_are_returned_with_cells_for_a_file(api: Api) -> None:
     path = "/members/import?results=rejects,after&column=name=%231"
     answer = await api("POST", path, raw=body.encode(), headers=CSV)
     *results, last = [json.loads(line) for line in answer.body.splitlines()]
-    assert [(one["line"], one["code"], one["cells"]) for one in results] == [
+    assert [(result["line"], result["code"], result["cells"]) for result in results] == [
         (2, "invalid-member", ["Ada", "x", "ada"]),
         (4, "invalid-member", ["", "'=1+1", "y"]),
         (6, "name-taken", ["Ada", "z", ""]),
@@ -221,8 +221,8 @@ def test_import_restores_an_export(
         collection.delete_many({})
         results = await send(api, exported.body, "", {"Content-Type": media_type})
         assert [r["code"] for r in results] == ["created"] * len(people), (results, exported.body)
-        kept = collection.find({}, {"_id": 0, "name": 1, "email": 1, "phone": 1}).sort("_id")
-        assert list(kept) == people
+        stored = collection.find({}, {"_id": 0, "name": 1, "email": 1, "phone": 1}).sort("_id")
+        assert list(stored) == people
 
     round_trip()
 
@@ -572,7 +572,7 @@ async def test_unknown_method_is_a_405(
     async with asyncio.timeout(9):
         while services.requests.in_flight:
             await asyncio.sleep(0.01)
-    assert [sum(one.counts) for one in services.requests.durations.values()] == [1]
+    assert [sum(histogram.counts) for histogram in services.requests.durations.values()] == [1]
     assert "uncaught" not in caplog.text.lower()
 
 

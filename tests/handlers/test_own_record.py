@@ -104,41 +104,41 @@ OPERATIONS = [
 ]
 
 
-def reaches(path: str, permission: str, who: str, target: int) -> bool:
+def reaches(path: str, permission: str, kind: str, target: int) -> bool:
     """True if the API permits a kind of caller an operation on a member."""
     full = {
         "read": {READ},
         "write": {WRITE},
         "delete": {DELETE},
         "read-named": {READ},
-    }.get(who, set())
+    }.get(kind, set())
     own = {
         "own": {READ},
         "own-write": {WRITE},
         "own-both": {READ, WRITE},
         "read-named": {WRITE},
-    }.get(who, set())
+    }.get(kind, set())
     one_member = path in ("/members/{memberId}", *BY_NAME, "/members/me", "/members/changes")
     return permission in full or (permission in own and one_member and target == OWN_ID)
 
 
 async def test_each_route_and_method_admits_the_right_callers(members: Api) -> None:
     names = {OWN_ID: "Own", OTHER_ID: "Other", ABSENT_ID: "Absent"}
-    for who, (path, method, operation) in product(CALLERS, OPERATIONS):
-        if method == "DELETE" and who == "delete":
+    for kind, (path, method, operation) in product(CALLERS, OPERATIONS):
+        if method == "DELETE" and kind == "delete":
             continue  # it would delete the members of the following rows
         assert operation.permission
         is_one = "{" in path
         for target in names if is_one else (OWN_ID,):
             address = path.format(memberId=target, name=names[target])
             name = names[target] if is_one or path == "/members/me" else "New"
-            response = await send(members, CALLERS[who], method, address, operation, name)
-            where = (who, method, address, response.code, response.body)
-            if CALLERS[who] is None:
+            response = await send(members, CALLERS[kind], method, address, operation, name)
+            where = (kind, method, address, response.code, response.body)
+            if CALLERS[kind] is None:
                 assert response.code == 401, where
-            elif not reaches(path, operation.permission, who, target):
+            elif not reaches(path, operation.permission, kind, target):
                 assert response.code == 403, where
-            elif (is_one and target == ABSENT_ID) or (path == "/members/me" and "own" not in who):
+            elif (is_one and target == ABSENT_ID) or (path == "/members/me" and "own" not in kind):
                 assert response.code in (200, 201, 404), where
             else:
                 assert response.code in (200, 201, 409 if path == "/members" else 200), where
@@ -156,19 +156,19 @@ async def test_refused_member_looks_like_one_that_does_not_exist(members: Api) -
     for path, method, operation in OPERATIONS:
         if path not in ("/members/{memberId}", *BY_NAME, HISTORY_ROUTE[0]):
             continue
-        for who in ("own", "own-both"):
+        for kind in ("own", "own-both"):
             for extra in extras:
                 seen = set()
                 for target, name in ((OTHER_ID, "Other"), (ABSENT_ID, "Absent"), (10**14, "x")):
                     address = path.format(memberId=target, name=name)
                     raw, media_type = body_of(operation)
-                    headers = {**bearer(CALLERS[who]), "Content-Type": media_type, **extra}
+                    headers = {**bearer(CALLERS[kind]), "Content-Type": media_type, **extra}
                     response = await members(method, address, raw=raw, rights=None, headers=headers)
                     # A handler compares names after the checks of Accept and other headers.
                     assert response.code in ((403, 406) if "by-name" in path else (403,))
                     kept = sorted((n, v) for n, v in response.headers.get_all() if n != "Date")
                     seen.add((response.code, response.body, str(kept)))
-                assert len(seen) == 1, (method, path, who, extra)
+                assert len(seen) == 1, (method, path, kind, extra)
 
 
 async def test_lists_exports_and_filters_are_refused_in_any_case(
@@ -217,8 +217,8 @@ async def test_batches_of_own_callers_are_refused_as_a_whole(members: Api) -> No
     for query in ("memberId=1&limit=1", "memberId=1&memberId=1"):
         answer = await members("GET", f"/members?{query}", rights=None, headers=own)
         problem(answer, 400, "bad-parameter")
-    for who in ("own-write", "own-unnamed", "write"):
-        headers = {**own, **bearer(CALLERS[who])}
+    for kind in ("own-write", "own-unnamed", "write"):
+        headers = {**own, **bearer(CALLERS[kind])}
         answer = await members("GET", "/members?memberId=1", rights=None, headers=headers)
         problem(answer, 403, "permission-missing")
         body = {"memberIds": [OWN_ID]}
@@ -324,7 +324,7 @@ async def test_member_claim_that_is_not_an_id_grants_nothing(members: Api) -> No
         headers = bearer(caller(READ_OWN, WRITE_OWN, member=claim))
         for path in ("/members/1", "/members/me", "/members/by-name/Own"):
             response = await members("GET", path, rights=None, headers=headers)
-            is_id = any(claim is one for one in ids)
+            is_id = any(claim is own_id for own_id in ids)
             assert response.code == (200 if is_id else 403), claim
 
 
@@ -343,16 +343,16 @@ async def test_fast_path_serves_the_own_member_and_no_other(
         staff = bearer(make_token(access_rights=1))
         await members("GET", f"/members/{member_id}", rights=None, headers=staff)
     for _ in range(3):
-        for who, member_id, status in (
+        for kind, member_id, status in (
             ("own", OWN_ID, 200),
             ("own", OTHER_ID, 403),
             ("own-write", OWN_ID, 403),
             ("own-unnamed", OWN_ID, 403),
         ):
             response = await members(
-                "GET", f"/members/{member_id}", rights=None, headers=bearer(CALLERS[who])
+                "GET", f"/members/{member_id}", rights=None, headers=bearer(CALLERS[kind])
             )
-            assert response.code == status, (who, member_id)
+            assert response.code == status, (kind, member_id)
     assert set(served) == {OWN_ID}
 
 

@@ -122,15 +122,15 @@ async def test_fast_path_of_lists_reports_errors_as_the_handler_does(
     api: Api, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await api.create("Ada Lovelace")
-    asked: list[object] = []
+    queries: list[object] = []
 
     async def page(query: Any) -> Any:
-        asked.append(query)
+        queries.append(query)
         raise ListTooWide
 
     monkeypatch.setattr(services.directory._store._lists, "page", page)
     problem(await api("GET", "/members?q=ada"), 400, "list-too-wide")
-    assert len(asked) == 1  # the handler does not ask again
+    assert len(queries) == 1  # the handler does not ask again
     assert services.requests.in_flight == 0
     monkeypatch.undo()
     monkeypatch.setattr(services.directory._store._lists._readiness, "stage", Stage.NAMED)
@@ -216,6 +216,8 @@ class TestRateLimit:
         together = await asyncio.gather(
             *(response_to(http_server, f"/members?limit={i}", {}) for i in range(1, 10))
         )
-        assert sorted(one.split(b" ")[1] for one in together) == [b"200"] * 4 + [b"429"] * 5
+        assert (
+            sorted(response.split(b" ")[1] for response in together) == [b"200"] * 4 + [b"429"] * 5
+        )
         assert handlers.requests == before + 5
         problem(await api("GET", "/members"), 429, "too-many-requests")

@@ -197,6 +197,6 @@ async def test_callers_of_the_same_page_share_a_query(
     may_go_on.set()
     assert len((await other).keys) == 1
     assert len((await first[0]).keys) == 2
-    assert {len((await one).keys) for one in second} == {3}
-    assert {len((await one).keys) for one in first[1:]} == {3}  # they waited for the second query
-    assert sorted(one.limit for one in queried) == [1, 50, 50]
+    assert {len((await page).keys) for page in second} == {3}
+    assert {len((await page).keys) for page in first[1:]} == {3}  # they waited for the second query
+    assert sorted(query.limit for query in queried) == [1, 50, 50]

@@ -26,9 +26,9 @@ def counted_cycles() -> Iterator[Counter[str]]:
         yield found
         gc.collect()
         found.update(
-            type(one).__qualname__
-            for one in gc.garbage
-            if type(one).__module__.startswith("tornado_members.")
+            type(garbage).__qualname__
+            for garbage in gc.garbage
+            if type(garbage).__module__.startswith("tornado_members.")
         )
     finally:
         gc.set_debug(0)

@@ -112,6 +112,6 @@ async def test_permanent_error_is_a_500(api: Api, admin: Admin) -> None:
 
 def test_batch_with_a_transiently_failed_document_is_an_outage() -> None:
     """For example when the disk fills in the middle of the batch."""
-    taken, full = {"index": 0, "code": 11000}, {"index": 1, "code": 14031}
-    assert is_outage(BulkWriteError({"writeErrors": [taken, full]}))
-    assert not is_outage(BulkWriteError({"writeErrors": [taken]}))
+    duplicate, full = {"index": 0, "code": 11000}, {"index": 1, "code": 14031}
+    assert is_outage(BulkWriteError({"writeErrors": [duplicate, full]}))
+    assert not is_outage(BulkWriteError({"writeErrors": [duplicate]}))

@@ -34,7 +34,11 @@ def test_responses_do_not_share_what_their_handlers_set() -> None:
     first.add("Vary", "Accept")
     del first["X-Frame-Options"]
     third = headers.make(HTTPHeaders(), "id-3")
-    assert [one["X-Request-Id"] for one in (first, second, third)] == ["id-1", "id-2", "id-3"]
+    assert [headers["X-Request-Id"] for headers in (first, second, third)] == [
+        "id-1",
+        "id-2",
+        "id-3",
+    ]
     for one in (second, third):
         assert one["Content-Type"] == "text/html; charset=UTF-8"
         assert one["X-Frame-Options"] == "DENY"

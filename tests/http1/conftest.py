@@ -70,7 +70,7 @@ def observed(monkeypatch: pytest.MonkeyPatch) -> Iterator[set[tuple[State, State
             changes.add((old, new))
         vars(one)["_state"] = new
 
-    state = property(lambda one: vars(one)["_state"], change)
+    state = property(lambda connection: vars(connection)["_state"], change)
     monkeypatch.setattr(Connection, "state", state, raising=False)
     yield changes
     table = transitions()

@@ -463,7 +463,10 @@ def test_connections_of_one_address_are_limited(run: Run, caplog: pytest.LogCapt
     async def main() -> None:
         limits = Limits(connections_per_address=3)
         async with (
-            serving(echo(), limits, is_exempt=lambda one: one == "127.0.0.9") as (server, address),
+            serving(echo(), limits, is_exempt=lambda address: address == "127.0.0.9") as (
+                server,
+                address,
+            ),
             AsyncExitStack() as stack,
         ):
 
@@ -599,9 +602,11 @@ def test_slow_bodies_make_room_for_others_when_memory_is_short(run: Run) -> None
             await asyncio.sleep(1.1)
             first, last = parse_responses(await exchange(address, excess + LAST))
             assert (first.status, last.status) == (200, 200)
-            gone = [client for client in slow if client.ended.is_set()]
-            assert 2 <= len(gone) <= 4
-            assert all(parse_responses(bytes(client.received))[0].status == 503 for client in gone)
+            disconnected = [client for client in slow if client.ended.is_set()]
+            assert 2 <= len(disconnected) <= 4
+            assert all(
+                parse_responses(bytes(client.received))[0].status == 503 for client in disconnected
+            )
         assert server.body_budget.used == 0
 
     run(main())

@@ -214,49 +214,49 @@ def test_chunked_body_may_be_cut_anywhere() -> None:
 class Slow(RequestHandler):
     """Consumes a piece of its body for each permit."""
 
-    def initialize(self, taken: list[int], permits: asyncio.Semaphore) -> None:
-        self.taken = taken
+    def initialize(self, sizes: list[int], permits: asyncio.Semaphore) -> None:
+        self.sizes = sizes
         self.permits = permits
 
     async def prepare(self) -> None:
         await self.permits.acquire()
 
     async def data_received(self, chunk: bytes) -> None:
-        self.taken.append(len(chunk))
+        self.sizes.append(len(chunk))
         await self.permits.acquire()
 
     def put(self) -> None:
-        self.finish(str(sum(self.taken)))
+        self.finish(str(sum(self.sizes)))
 
     def on_connection_close(self) -> None:
         super().on_connection_close()
-        self.taken.append(-1)
+        self.sizes.append(-1)
 
 
 def test_reading_waits_for_a_slow_handler(run: Run) -> None:
     async def main() -> None:
-        taken: list[int] = []
+        sizes: list[int] = []
         permits = asyncio.Semaphore(0)
         size = 64 * 1024 * 1024
-        app = application(Slow, taken=taken, permits=permits)
+        app = application(Slow, sizes=sizes, permits=permits)
         async with serving(app) as (server, address), connected(address) as client:
             client.transport.write(
                 b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % size
             )
             client.transport.write(b"x" * size)
             await asyncio.sleep(0.05)
-            assert taken == []
+            assert sizes == []
             permits.release()
-            await until(lambda: taken)
+            await until(lambda: sizes)
             await asyncio.sleep(0.05)
-            assert len(taken) == 1
+            assert len(sizes) == 1
             (connection,) = server._connections
             assert connection.buffered < 1024 * 1024
             assert client.transport.get_write_buffer_size() > size / 2
             for _ in range(10_000):
                 permits.release()
             await client.until(b"\r\n\r\n%d" % size)
-            assert max(taken) <= 65536
+            assert max(sizes) <= 65536
 
     run(main())
 
@@ -287,13 +287,13 @@ def test_each_piece_of_a_body_has_its_own_turn_of_the_loop(run: Run) -> None:
 
 def test_streaming_handler_is_notified_of_a_disconnected_client(run: Run) -> None:
     async def main() -> None:
-        taken: list[int] = []
-        app = application(Slow, taken=taken, permits=asyncio.Semaphore(9))
+        sizes: list[int] = []
+        app = application(Slow, sizes=sizes, permits=asyncio.Semaphore(9))
         async with serving(app) as (server, address):
             async with connected(address) as client:
                 client.transport.write(b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nabc")
-                await until(lambda: taken)
-            await until(lambda: taken == [3, -1])
+                await until(lambda: sizes)
+            await until(lambda: sizes == [3, -1])
             await until(lambda: not server.connections)
 
     run(main())

@@ -650,8 +650,8 @@ class Explorer:
         if world.away == "away" or (world.away == "back" and verb == "get"):
             return [(FAILED, world)]
         if self._may_fail and world.faults:
-            after = [world, *(one for _, one in results)]
-            results += [(FAILED, one._replace(faults=0)) for one in after]
+            after = [world, *(successor for _, successor in results)]
+            results += [(FAILED, successor._replace(faults=0)) for successor in after]
         return results
 
     def _find(self, state: State, _number: int) -> Iterator[tuple[Any, World]]:
@@ -706,7 +706,7 @@ class Explorer:
             return
         if self._is_timed and not _is_covered(world, name):
             raise Violation(f"uncovered: {name} commits, and readers are not kept from the key")
-        others = frozenset(one for one in world.time_left if one[0] != name)
+        others = frozenset(timer for timer in world.time_left if timer[0] != name)
         yield version, world._replace(committed=version, time_left=others)
         if "crash" in self._faults and world.faults:
             undecided = world.undecided | {name}

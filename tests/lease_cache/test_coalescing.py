@@ -87,13 +87,13 @@ async def test_batcher_cancels_callers_of_a_cancelled_batch() -> None:
 
 
 async def test_batcher_runs_a_batch_outside_its_callers_contexts() -> None:
-    who: ContextVar[str] = ContextVar("who", default="no caller")
+    caller: ContextVar[str] = ContextVar("caller", default="no caller")
     seen = []
 
     async def look(_: Sequence[int]) -> list[int]:
-        seen.append(who.get())
+        seen.append(caller.get())
         return [0]
 
-    who.set("Ada")
+    caller.set("Ada")
     await Batcher(look).submit([1])
     assert seen == ["no caller"]

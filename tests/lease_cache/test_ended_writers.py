@@ -86,7 +86,7 @@ async def _play(schedule: Schedule) -> Outcome:
     await writer.open()
     await reader.open()
     outcome = Outcome([], "")
-    reading = [asyncio.create_task(_read(one, database, outcome)) for one in (writer, reader)]
+    reading = [asyncio.create_task(_read(cache, database, outcome)) for cache in (writer, reader)]
     await asyncio.sleep(WARM)
     assert outcome.last_status == HIT
     server.state = "hangs"
@@ -163,8 +163,8 @@ def _leave_out(rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
     match rule:
         case "a missed change is recorded":
 
-            async def nothing(its: NodePendingFlushes) -> float:
-                return its._now() + WRITE_DEADLINE
+            async def nothing(flushes: NodePendingFlushes) -> float:
+                return flushes._now() + WRITE_DEADLINE
 
             monkeypatch.setattr(NodePendingFlushes, "record", nothing)
         case "a node is read only after the store was read":
@@ -172,15 +172,15 @@ def _leave_out(rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.setattr(NodePendingFlushes, "none_at", always, raising=False)
         case "the store is read after the node has replied for a while":
 
-            def at_any_time(its: NodePendingFlushes) -> float:
-                return float("inf") if its.__dict__["none_at"] > 0 else float("-inf")
+            def at_any_time(flushes: NodePendingFlushes) -> float:
+                return float("inf") if flushes.__dict__["none_at"] > 0 else float("-inf")
 
-            earlier = property(at_any_time, lambda its, at: its.__dict__.update(none_at=at))
+            earlier = property(at_any_time, lambda flushes, at: flushes.__dict__.update(none_at=at))
             monkeypatch.setattr(NodePendingFlushes, "none_at", earlier, raising=False)
         case "a flush comes after the writes that rely on its record":
 
-            def at_once(its: PendingFlushWatcher, flush: PendingFlush) -> float:
-                return its._seen[flush]
+            def at_once(watcher: PendingFlushWatcher, flush: PendingFlush) -> float:
+                return watcher._seen[flush]
 
             monkeypatch.setattr(PendingFlushWatcher, "_due_at", at_once)
 

@@ -67,8 +67,8 @@ def bodies_of_all(keys: Sequence[bytes], stored: Sequence[bytes]) -> list[bytes]
 def bodies_of_each(stored: Sequence[bytes]) -> list[bytes] | None:
     """Return the bodies, parsed one by one."""
     parsed = [parse_value(key, EPOCH, one) for key, one in zip(KEYS, stored, strict=False)]
-    if all(one is not None and one[1].endswith(SCHEMA) for one in parsed):
-        return [one[2] for one in parsed if one]
+    if all(value is not None and value[1].endswith(SCHEMA) for value in parsed):
+        return [value[2] for value in parsed if value]
     return None
 
 

@@ -17,7 +17,7 @@ async def store(node: MemcachedNode, first: int) -> list[bytes]:
 
 def evictions(address: str) -> int:
     stats = send_to_memcached(address, b"stats\r\n")
-    (line,) = (one for one in stats.splitlines() if one.startswith(b"STAT evictions "))
+    (line,) = (line for line in stats.splitlines() if line.startswith(b"STAT evictions "))
     return int(line.split()[2])
 
 

@@ -53,7 +53,7 @@ async def fill(
     cache: LeaseCache, look_ups: Mapping[bytes, LookUp], load: Loads
 ) -> dict[bytes, Found]:
     """Load the keys that are not hits; return what was found by key."""
-    others = {key: one for key, one in look_ups.items() if not isinstance(one, Hit)}
+    others = {key: look_up for key, look_up in look_ups.items() if not isinstance(look_up, Hit)}
     return await cache.fill(others, load)
 
 
@@ -69,7 +69,7 @@ async def read_many(cache: LeaseCache, keys: Sequence[bytes], load: Loads) -> di
 
 
 def statuses(found: dict[bytes, Found]) -> set[str]:
-    return {one.status for one in found.values()}
+    return {result.status for result in found.values()}
 
 
 async def test_fill_of_two_nodes_loads_once(address: str) -> None:

@@ -62,15 +62,15 @@ def listening(address: tuple[str, int], heartbeat: float = 60) -> Iterator[Heart
     [b"ERROR\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\r\n", b"NF O\r\n", b"NF O999\r\n"],
 )
 def test_heartbeat_accepts_only_the_number_of_its_probe(nonsense: bytes) -> None:
-    asked = threading.Semaphore(0)
+    probes = threading.Semaphore(0)
 
     def answer(_probe: bytes) -> bytes:
-        asked.release()
+        probes.release()
         return nonsense
 
     with talking(answer) as address, listening(address) as thread:
         for _ in range(3):
-            assert asked.acquire(timeout=10)
+            assert probes.acquire(timeout=10)
         assert thread.last_reply_at == thread.recovered_at == NEVER
 
 
@@ -103,15 +103,15 @@ def test_two_replies_at_once_count_as_none() -> None:
 
 def test_heartbeat_counts_from_the_probe_not_from_the_reply() -> None:
     """A hanging server may have had the probe in its buffer, so its reply may be old."""
-    asked, may_answer = threading.Event(), threading.Event()
+    was_probed, may_answer = threading.Event(), threading.Event()
 
     def answer(probe: bytes) -> bytes:
-        asked.set()
+        was_probed.set()
         assert may_answer.wait(10)
         return echo(probe)
 
     with talking(answer) as address, listening(address) as thread:
-        assert asked.wait(10)
+        assert was_probed.wait(10)
         assert thread.last_reply_at == NEVER
         while_it_waited = clock()
         may_answer.set()

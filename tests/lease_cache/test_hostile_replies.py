@@ -152,7 +152,7 @@ def test_reply_too_many_anywhere_changes_no_result(
 ) -> None:
     """A proxy repeats or invents a reply, with or without the number after it."""
     lines = _true_lines(exchanges)
-    flat = [line for its in lines for line in its]
+    flat = [line for reply in lines for line in reply]
     too_many = data.draw(
         st.one_of(
             st.sampled_from(lines).map(b"".join),
@@ -172,7 +172,7 @@ def test_reply_that_is_cut_or_missing_changes_no_result(
     exchanges: list[Exchange], cuts: list[int], data: st.DataObject
 ) -> None:
     lines = _true_lines(exchanges)
-    whole = [b"".join(its) for its in lines]
+    whole = [b"".join(reply) for reply in lines]
     del whole[data.draw(st.integers(0, len(whole) - 1))]
     received = b"".join(whole)
     received = received[: data.draw(st.integers(0, len(received)))]
@@ -192,7 +192,7 @@ HOSTILE = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("exchange", EXCHANGES, ids=lambda one: one.reply[:20].decode())
+@pytest.mark.parametrize("exchange", EXCHANGES, ids=lambda exchange: exchange.reply[:20].decode())
 def test_hostile_reply_fails_its_command_and_those_behind_it(exchange: Exchange) -> None:
     for hostile in HOSTILE:
         received = hostile + exchange.reply + b"NF O0\r\nEND\r\nNF O1\r\n"

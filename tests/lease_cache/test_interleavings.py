@@ -72,7 +72,7 @@ async def read_batch(leases: LeaseProtocol, fill: Any) -> None:
 async def return_batch(leases: LeaseProtocol, found_before: list[LookUp], fill: Any) -> None:
     look_ups = dict(zip((OTHER, KEY), found_before, strict=True))
     entries = {key: one.entry for key, one in look_ups.items() if isinstance(one, Hit)}
-    others = {key: one for key, one in look_ups.items() if not isinstance(one, Hit)}
+    others = {key: look_up for key, look_up in look_ups.items() if not isinstance(look_up, Hit)}
     if others:
         found = await fill([(leases, others)], load_many)
         entries |= {key: one.entry for key, one in found.items()}
@@ -550,8 +550,8 @@ class OneLease(LeaseProtocol):
 
     async def _take_leases(self, misses: Mapping[bytes, Miss]) -> dict[bytes, int]:
         first = next(iter(misses), None)
-        taken = await super()._take_leases({key: misses[key] for key in misses if key == first})
-        return taken if first is None or first not in taken else dict.fromkeys(misses, 0) | taken
+        leased = await super()._take_leases({key: misses[key] for key in misses if key == first})
+        return leased if first is None or first not in leased else dict.fromkeys(misses, 0) | leased
 
     def _put_entry(self, key: bytes, fill: Fill, entry: Entry | None) -> Put:
         return Put(key, encode_value(key, fill.epoch, entry), 1, fill.token or None)

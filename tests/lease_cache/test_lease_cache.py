@@ -86,11 +86,11 @@ class Counting(MemcachedNode):
 
     @property
     def reads(self) -> int:
-        return sum(isinstance(one, Get) for one in self._sent())
+        return sum(isinstance(command, Get) for command in self._sent())
 
     def _sent(self) -> list[Command[Any]]:
         """Leave out the commands that share the request of another one."""
-        return [one for one in self.commands if one.sent_at > float("-inf")]
+        return [command for command in self.commands if command.sent_at > float("-inf")]
 
     def _connected(self) -> Any:
         connection = super()._connected()
@@ -276,7 +276,7 @@ async def test_look_up_of_bodies_returns_them_or_every_look_up(address: str) -> 
         tag_end = b"rk"
         assert await cache.look_up_bodies(listed, tag_end) == (keys, [])
         look_ups = await cache.look_up(keys)
-        assert [one.body for one in look_ups if isinstance(one, Hit)] == keys
+        assert [look_up.body for look_up in look_ups if isinstance(look_up, Hit)] == keys
         assert await cache.look_up_bodies(listed, b"another") == ([], look_ups)
         for tombstone in (keys[0], keys[-1]):
             async with cache.changing(tombstone):

@@ -565,7 +565,7 @@ HELD_B = b"VA 0 kb c8 f5 t-1\r\n\r\n"
 
 @pytest.mark.parametrize("size", [1, 7, 1000])
 async def test_replies_to_several_keys_may_come_in_pieces(size: int) -> None:
-    async def asked(reply_: bytes, call: Callable[[MemcachedNode], Awaitable[Any]]) -> Any:
+    async def result_of(reply_: bytes, call: Callable[[MemcachedNode], Awaitable[Any]]) -> Any:
         talk = await reply(reply_, size=size, then=1)
         async with server_that(talk) as address, opened(address) as node:
             return await call(node)
@@ -573,10 +573,10 @@ async def test_replies_to_several_keys_may_come_in_pieces(size: int) -> None:
     keys = [b"a", b"b", b"c"]
     held = {b"a": (b"MN\r\n", 7, 9), b"b": (b"", 8, None)}
     answer = HELD_A + HELD_B + b"MN\r\n"
-    assert await asked(answer, lambda node: node.gets_many(keys)) == held
+    assert await result_of(answer, lambda node: node.gets_many(keys)) == held
     puts = [Put(b"a", b"1", 60), Put(b"b", b"", 0, 7), Put(b"c", b"1", 60), Put(b"d", b"1", 9)]
     answer = b"STORED\r\nNF\r\nSERVER_ERROR out of memory storing object\r\nNOT_STORED\r\n"
-    assert await asked(answer, lambda node: node.put_many(puts)) == [1, 0, None, 0]
+    assert await result_of(answer, lambda node: node.put_many(puts)) == [1, 0, None, 0]
 
 
 @pytest.mark.parametrize(
@@ -665,11 +665,11 @@ async def test_server_that_dribbles_or_hangs_costs_one_deadline(pause: float) ->
 
 
 async def test_failed_server_gets_no_commands_until_it_recovers() -> None:
-    asked = 0
+    connections = 0
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal asked
-        asked += 1
+        nonlocal connections
+        connections += 1
         await reader.readline()
         writer.write(b"nonsense\r\n")
 
@@ -677,7 +677,7 @@ async def test_failed_server_gets_no_commands_until_it_recovers() -> None:
         for _ in range(100):
             with pytest.raises(NodeUnavailable):
                 await node.get_many([b"a"])
-    assert asked == 3
+    assert connections == 3
 
 
 async def test_recovered_server_is_used_again() -> None:
@@ -763,7 +763,7 @@ async def test_equal_lists_of_one_turn_share_a_request() -> None:
         await asyncio.sleep(0)
         calls[0].cancel()  # the others get the reply
         found = (await asyncio.gather(*calls, return_exceptions=True))[1:]
-        seconds = [one[1].seconds for one in found]  # type: ignore[index, union-attr]
+        seconds = [command[1].seconds for command in found]  # type: ignore[index, union-attr]
         assert seconds == [[b"2", b"3"], [b"3", b"4"], [b"2", b"3"]]
         assert requests == [b"get e\r\n", b"get a1 a2\r\n", b"get a2 a1\r\n"]
         await node.get_entries([b"e"], same)  # in a later turn
@@ -799,7 +799,7 @@ async def test_broken_reply_fails_the_commands_behind_it_too() -> None:
             await asyncio.sleep(0.05)
         first, *others = await asyncio.gather(*calls, return_exceptions=True)
         assert first == {b"0": b"x"}
-        assert all(isinstance(one, NodeUnavailable) for one in others)
+        assert all(isinstance(result, NodeUnavailable) for result in others)
 
 
 async def test_close_ends_commands_in_flight() -> None:

@@ -317,7 +317,7 @@ def _without_pending_flushes(monkeypatch: pytest.MonkeyPatch) -> None:
     """They serve processes that end. None ends here, and they would hide missing rules."""
     never = property(lambda _: float("inf"), lambda *_: None)
     monkeypatch.setattr(NodePendingFlushes, "none_at", never, raising=False)
-    monkeypatch.setattr(PendingFlushWatcher, "_read_state", _nothing)
+    monkeypatch.setattr(PendingFlushWatcher, "_read_and_flush", _nothing)
 
 
 # Schedules in which each rule matters: how, beginnings, lengths, commit, is_known, interval.

@@ -265,8 +265,8 @@ async def test_pending_flush_is_recorded_for_a_failed_invalidation(
             await hit(one, source=source)
             await stop(server)
             source.version = 2
-            told = one.invalidate([b"a"]) if what == "keys" else one.renew_epochs()
-            assert not await told
+            invalidation = one.invalidate([b"a"]) if what == "keys" else one.renew_epochs()
+            assert not await invalidation
             assert [flush.node for flush in await store.read()] == [address]
         async with process(address, timing=KEEN, flush_store=store) as newcomer:
             server.send_signal(SIGCONT)

@@ -73,11 +73,11 @@ async def storm(seconds: float, seed: int) -> AsyncIterator[Storm]:
                 await asyncio.sleep(1 + chance.random())
                 number += 1
                 cut_off = chance.randrange(PROCESSES) if number % 2 else None
-                for which in chance.sample(range(PROCESSES), PROCESSES):
-                    old, new = processes[which], lists[number % len(lists)]
-                    processes[which] = running.start(new)
+                for place in chance.sample(range(PROCESSES), PROCESSES):
+                    old, new = processes[place], lists[number % len(lists)]
+                    processes[place] = running.start(new)
                     await asyncio.sleep(0.2 * chance.random())
-                    if which == cut_off:  # it reads and writes on, and cannot withdraw
+                    if place == cut_off:  # it reads and writes on, and cannot withdraw
                         running.paths[old].is_cut = True
                         loop.call_later(6, old.cancel)
                     else:

@@ -59,7 +59,7 @@ def faults_of(**attributes: dict[str, Any]) -> list[str]:
 SCALARS = declared(**KINDS)
 LISTS = declared(**{name: {**one, "list": True} for name, one in KINDS.items()})
 VALUES = st.one_of(
-    *(st.sampled_from([*one.enum]) for one in SCALARS if one.enum),
+    *(st.sampled_from([*attribute.enum]) for attribute in SCALARS if attribute.enum),
     st.from_regex(r"[a-z;,\[\] ]{1,20}", fullmatch=True),
     st.floats(allow_nan=False, allow_infinity=False),
     st.integers(-5, 5),
@@ -155,7 +155,7 @@ def test_required_attributes_cannot_be_missing_or_removed() -> None:
         table.merge({"level": "x"}, None),
         table.merge({}, {"level": None}),
     ):
-        assert [(one.pointer, one.detail) for one in checked.faults] == [
+        assert [(fault.pointer, fault.detail) for fault in checked.faults] == [
             ("/attributes/level", "is missing")
         ]
     assert not table.merge({}, {"score": 5}).faults  # an older member may lack it
@@ -188,7 +188,7 @@ def test_catastrophic_patterns_take_bounded_time(pattern: str) -> None:
         plain={"type": "string", "pattern": "^[a-z]+$", "max_length": 1000},
     )
     text = "a" * 500 + "x" * 499 + "!"
-    check = {one.name: partial(one.check, text) for one in table}
+    check = {attribute.name: partial(attribute.check, text) for attribute in table}
     assert costs_at_most(1000, check["evil"], check["plain"], slack=0.4)
 
 

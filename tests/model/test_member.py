@@ -158,8 +158,8 @@ def test_refused_phone_has_a_reason(phone: str, words: str) -> None:
 )
 def test_white_space_around_every_field_is_removed(around: str) -> None:
     fields = {"name": "Ada", "email": "ada@example.org", "phone": "+44 20 7946"}
-    given = {name: f"{around}{value}{around}" for name, value in fields.items()}
-    assert parse_draft(given).values == fields
+    body = {name: f"{around}{value}{around}" for name, value in fields.items()}
+    assert parse_draft(body).values == fields
     with pytest.raises(InvalidMember):
         parse_draft({"name": "Ada", "email": around})
 

@@ -45,7 +45,7 @@ def test_query_words_find_every_part_of_a_text(text: str, data: st.DataObject) -
         query = unicodedata.normalize("NFD", beginning)
         if search_words([query]):  # not only a mark, whose letter comes before it
             assert all(
-                any(one.startswith(query_word) for one in stored)
+                any(word.startswith(query_word) for word in stored)
                 for query_word in query_words(query)
             )
 

@@ -70,13 +70,13 @@ def test_document_has_every_problem() -> None:
 
 @pytest.mark.parametrize("operation", operations())
 def test_examples_match_their_schemas(operation: dict[str, Any]) -> None:
-    answers = [CONTRACT.follow(one) for one in operation["responses"].values()]
+    answers = [CONTRACT.follow(response) for response in operation["responses"].values()]
     for carrier in [operation.get("requestBody", {}), *answers]:
         for content in carrier.get("content", {}).values():
             if "example" in content:
                 assert CONTRACT.faults(content["schema"], content["example"]) == []
-    parameters = [CONTRACT.follow(one) for one in operation["parameters"]]
-    headers = [CONTRACT.follow(h) for one in answers for h in one["headers"].values()]
+    parameters = [CONTRACT.follow(parameter) for parameter in operation["parameters"]]
+    headers = [CONTRACT.follow(h) for response in answers for h in response["headers"].values()]
     for described in [*parameters, *headers]:
         if "example" in described:
             assert CONTRACT.faults(described["schema"], described["example"]) == []

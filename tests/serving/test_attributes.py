@@ -119,8 +119,8 @@ class Witness:
     def watching(self) -> Iterator[None]:
         """Read and write for as long as the block lasts."""
         threads = [threading.Thread(target=self._read) for _ in range(2)]
-        threads += [threading.Thread(target=self._patch, args=(one,)) for one in PATCHED]
-        threads += [threading.Thread(target=self._replace, args=(one,)) for one in REPLACED]
+        threads += [threading.Thread(target=self._patch, args=(number,)) for number in PATCHED]
+        threads += [threading.Thread(target=self._replace, args=(number,)) for number in REPLACED]
         for thread in threads:
             thread.start()
         try:
@@ -169,7 +169,7 @@ def test_reloads_to_another_declaration_and_back_lose_and_misread_nothing(
                 service.process.send_signal(signal.SIGHUP)
                 wait_for(partial(are_replaced, service, before))
                 wait_for(lambda: are_hits(service, *IDLE))
-                assert {one for _ in range(10) for one in witness.forms_now()} == {form}
+                assert {shape for _ in range(10) for shape in witness.forms_now()} == {form}
         assert not witness.faults, witness.faults[:5]
         assert witness.forms == {"old", "new"}
         assert min(witness.scores[number] for number in (*PATCHED, *REPLACED)) > 5

@@ -121,7 +121,7 @@ def test_first_start_serves_at_once_and_survives_a_kill(
             (f"Foreign {COUNT}", COUNT),
         ):
             items = lists(service, f"q={words.replace(' ', '%20')}&limit=1")[1]["items"]
-            assert [one["memberId"] for one in items] == [member_id]
+            assert [item["memberId"] for item in items] == [member_id]
     assert members.find_one({"_id": 2400})["version"] == 2
 
 

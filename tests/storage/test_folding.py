@@ -30,7 +30,10 @@ Admin = pymongo.MongoClient[dict[str, Any]]
 
 
 def name_folds(members: Any) -> dict[Any, Any]:
-    return {one["_id"]: (one.get("nameFold"), one.get("emailFold")) for one in members.find()}
+    return {
+        document["_id"]: (document.get("nameFold"), document.get("emailFold"))
+        for document in members.find()
+    }
 
 
 async def test_folding_fills_in_missing_fields_at_the_start(mongo: Mongo, members: Any) -> None:
@@ -81,13 +84,13 @@ async def test_folding_by_two_processes_fills_in_many_and_logs_progress(
     monkeypatch.setattr(folding, "_REPORT_SECONDS", 0)
     caplog.set_level(logging.INFO)
     both = Folding(mongo), Folding(mongo)
-    assert await asyncio.gather(*(one.fill_in() for one in both)) == [True, True]
-    assert sum(one.filled_in for one in both) == 250
+    assert await asyncio.gather(*(process.fill_in() for process in both)) == [True, True]
+    assert sum(process.filled_in for process in both) == 250
     assert members.count_documents({"nameFold": {"$regex": "^member"}}) == 250
-    said = caplog.text
-    assert "250 members of another program or an earlier version have no folded names or" in said
-    assert " of 250 members so far" in said
-    assert "cannot be given any" not in said
+    logged = caplog.text
+    assert "250 members of another program or an earlier version have no folded names or" in logged
+    assert " of 250 members so far" in logged
+    assert "cannot be given any" not in logged
     caplog.clear()
     assert not await both[0].is_lacking()
     assert await both[0].fill_in()
@@ -134,8 +137,8 @@ async def test_folding_fills_in_what_other_programs_write_later(
     monkeypatch.setattr(list_preparation, "_SCAN_SECONDS", 0.01)
     await store.insert(make_draft(name="Ada"))
     async with preparing_lists(ListPreparation(mongo, MemberCodec())):
-        gone = {"nameFold": "", "emailFold": ""}
-        members.update_one({"_id": 1}, {"$set": {"name": "GRACE"}, "$unset": gone})
+        removed_fields = {"nameFold": "", "emailFold": ""}
+        members.update_one({"_id": 1}, {"$set": {"name": "GRACE"}, "$unset": removed_fields})
         members.insert_one({"_id": 2, "name": "Grace Hopper"})
         async with asyncio.timeout(60):
             while len(await store.page(ListQuery(Filters(name_prefix="grace")))) < 2:

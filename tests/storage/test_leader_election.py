@@ -26,9 +26,9 @@ async def test_leader_election_has_one_winner(
 ) -> None:
     monkeypatch.setattr(leader_election, "LOCK_SECONDS", 60.0)  # longer than the test takes
     contenders = [LeaderElection(mongo, "test") for _ in range(20)]
-    taken = await asyncio.gather(*(contender.acquire() for contender in contenders))
-    assert sorted(taken) == [False] * 19 + [True]
-    assert [contender.is_leader for contender in contenders] == taken
+    acquired = await asyncio.gather(*(contender.acquire() for contender in contenders))
+    assert sorted(acquired) == [False] * 19 + [True]
+    assert [contender.is_leader for contender in contenders] == acquired
 
 
 async def test_leader_lock_passes_on_with_the_progress(mongo: Mongo) -> None:

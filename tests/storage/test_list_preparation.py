@@ -95,7 +95,7 @@ async def test_each_list_is_answered_from_the_stage_at_which_it_is_complete(
         await check()
         assert preparation.detail() is None
         for filters, _, _ in LISTS[1:]:
-            assert [one.member_id for one in await store.page(ListQuery(filters))] == [1]
+            assert [member.member_id for member in await store.page(ListQuery(filters))] == [1]
 
 
 async def test_writes_during_the_preparation_are_kept_and_found(
@@ -127,7 +127,7 @@ async def test_writes_during_the_preparation_are_kept_and_found(
         assert not writes
         assert (await store.find_by_name("Renamed 5")) == await store.find_member(5)
         found = {
-            text: [one.member_id for one in await store.page(ListQuery(Filters(q=text)))]
+            text: [member.member_id for member in await store.page(ListQuery(Filters(q=text)))]
             for text in ("new one", "renamed", "five", "m 05", "m 35", "m 36", "m 40")
         }
     assert found == {

@@ -130,7 +130,7 @@ async def test_list_of_every_combination_uses_an_index(
     """The queries of the store use neither a collection scan nor a sort, and no other detour."""
     monkeypatch.setattr(listing, "_FEW", 100)
     await store.insert_many(list(crowd()))
-    limit, asked = 4, 0
+    limit, pages = 4, 0
     for filters in every_combination():
         with profiled(admin, database_name) as entries:
             for field, descending in ORDERS:
@@ -138,7 +138,7 @@ async def test_list_of_every_combination_uses_an_index(
                 page = await store.page(query)
                 assert page, filters
                 await store.page(query_after(query, page[0]))
-                asked += 2
+                pages += 2
         assert len(entries) >= 8
         check_plans(entries)
         for entry in entries:
@@ -148,7 +148,7 @@ async def test_list_of_every_combination_uses_an_index(
             # Of several prefixes, the one with the fewest keys is used.
             most_keys = listing._FEW + 1 if _words(filters) else 2 * SHARING + limit
             assert entry["keysExamined"] <= most_keys, entry
-    assert asked == 32 * 4 * 2
+    assert pages == 32 * 4 * 2
 
 
 def _narrows_once(filters: Filters) -> bool:
@@ -247,7 +247,7 @@ async def test_search_of_two_words_that_few_members_share_reads_keys(
     """As in a search for a whole name: many members have either word, and hardly one has both."""
     monkeypatch.setattr(listing, "_FEW", 5)
     drafts = [make_draft(name=f"{'Ada' if i % 2 else 'Lovelace'} {i:02}") for i in range(60)]
-    meant = [make_draft(name=f"Ada {one} Lovelace") for one in "ABC"]
+    meant = [make_draft(name=f"Ada {letter} Lovelace") for letter in "ABC"]
     await store.insert_many(drafts + meant)
     for field, descending in ORDERS:
         query = ListQuery(Filters(q="love ada"), field, descending, limit=2)
@@ -302,8 +302,12 @@ async def test_list_by_a_common_prefix_in_the_order_of_names_reads_only_ranges(
 ) -> None:
     """In the order of names, the matches are adjacent, and most others come before or after."""
     beginnings = ("Aaron", "Mario", "Mz", "Zoë", "aaron", "mz", "zoë")
-    drafts = [make_draft(name=f"{one} {i:02}") for one in beginnings for i in range(50)]
-    meant = [make_draft(name=f"{one} {i:02}") for one in ("MARY", "Mary", "mary") for i in range(9)]
+    drafts = [make_draft(name=f"{beginning} {i:02}") for beginning in beginnings for i in range(50)]
+    meant = [
+        make_draft(name=f"{beginning} {i:02}")
+        for beginning in ("MARY", "Mary", "mary")
+        for i in range(9)
+    ]
     await store.insert_many(drafts + meant)
     limit_reads(monkeypatch, 5)
     for descending in (False, True):
@@ -362,7 +366,7 @@ def is_meant(member: Member, filters: Filters) -> bool:
 
 def finds(q: str, member: Member) -> bool:
     words = search_words([member.name, member.values["email"] or ""])
-    return all(any(word.startswith(one) for word in words) for one in query_words(q))
+    return all(any(word.startswith(prefix) for word in words) for prefix in query_words(q))
 
 
 PIECES = ["a", "A", "ß", "ss", "SS", "\u0130", "i", "\u0131", "é", "E\u0301", "\u0301", "ﬀ", "😀"]
@@ -465,7 +469,7 @@ async def test_list_page_has_members_that_mongodb_left_out(
 
     async def leave_out(lists: Any, *arguments: Any) -> Any:
         found = await pick_at_once(lists, *arguments)
-        return [one for one in found if one["_id"] not in left_out]
+        return [document for document in found if document["_id"] not in left_out]
 
     monkeypatch.setattr(listing.MemberLists, "_pick_at_once", leave_out)
     for (field, descending), limit in product(ORDERS, (2, 5, 6)):
@@ -482,7 +486,7 @@ async def test_list_page_is_full_although_members_were_deleted_meanwhile(
 ) -> None:
     drafts = [make_draft(name=f"Ada {i}") for i in range(9)]
     members = [member for member in await store.insert_many(drafts) if member]
-    kept = [member for member in members if member.member_id not in (1, 2, 4)]
+    expected = [member for member in members if member.member_id not in (1, 2, 4)]
     look = listing.MemberLists._keys
 
     async def look_and_delete(lists: Any, *arguments: Any) -> Any:
@@ -495,7 +499,7 @@ async def test_list_page_is_full_although_members_were_deleted_meanwhile(
         admin[database_name]["members"].delete_many({})
         await store.insert_many(drafts, 1)
         query = ListQuery(Filters(name_prefix="ada"), field, descending, limit=4)
-        ordered = kept[::-1] if descending else kept
+        ordered = expected[::-1] if descending else expected
         assert await store.page(query) == ordered[:4]
         assert await store.page(replace(query, limit=6)) == ordered
 

@@ -32,12 +32,12 @@ async def test_replace_is_repeated_once_and_then_leaves_members_to_be_written_al
     lost = {"failCommands": ["update"], "closeConnection": True}
     with failing(admin, 1, **lost):
         replaced = await groups.replace([*map(Replacement, read, drafts)])
-    assert replaced == await groups.find([one.member_id for one in read])
-    assert [one.version for one in replaced if one] == [2, 2]
+    assert replaced == await groups.find([member.member_id for member in read])
+    assert [member.version for member in replaced if member] == [2, 2]
     assert groups.may_have(read[0].member_id)
     expired = {"failCommands": ["update"], "errorCode": 50}
     with failing(admin, 1, **expired), pytest.raises(DependencyUnavailable):
-        await groups.replace([*map(Replacement, [one for one in replaced if one], drafts)])
+        await groups.replace([*map(Replacement, [member for member in replaced if member], drafts)])
     assert [groups.may_have(member_id) for member_id in (1, 2, 3)] == [False, False, True]
 
 

@@ -110,12 +110,12 @@ async def test_replace_concurrently_raises_the_version_each_time(store: MemberSt
 async def test_insert_and_replace_raise_name_taken(store: MemberStore) -> None:
     ada = await store.insert(ADA)
     grace = await store.insert(GRACE)
-    with pytest.raises(NameTaken) as taken:
+    with pytest.raises(NameTaken) as conflict:
         await store.insert(ADA)
-    assert taken.value.member_id == ada.member_id
-    with pytest.raises(NameTaken) as taken:
+    assert conflict.value.member_id == ada.member_id
+    with pytest.raises(NameTaken) as conflict:
         await store.replace(grace.member_id, ADA)
-    assert taken.value.member_id == ada.member_id
+    assert conflict.value.member_id == ada.member_id
     assert await store.find_member(grace.member_id) == grace
 
 
@@ -214,8 +214,8 @@ async def test_counter_never_goes_back(mongo: Mongo) -> None:
     await counter.raise_to(5)
     assert await counter.take() == 12
     await counter.raise_to(100)
-    taken = await asyncio.gather(*(counter.take() for _ in range(50)))
-    assert sorted(taken) == list(range(101, 151))
+    numbers = await asyncio.gather(*(counter.take() for _ in range(50)))
+    assert sorted(numbers) == list(range(101, 151))
 
 
 @EITHER_DRIVER

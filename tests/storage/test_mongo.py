@@ -11,6 +11,6 @@ async def test_open_client_keeps_no_source_file_in_memory(
     servers: PrivateServers, driver: Any
 ) -> None:
     mongo = open_mongo(servers.mongodb_uri, "test", driver, timeout=1)
-    kept = [*linecache.cache]
+    cached = [*linecache.cache]
     await mongo.close()
-    assert not kept
+    assert not cached

@@ -52,7 +52,9 @@ def queries() -> list[ListQuery]:
     for (field, descending), limit in product(ORDERS, (1, 2, COUNT, COUNT + 10)):
         positions = range(0, COUNT + 9, 3)
         after = [*positions] if field == "memberId" else [f"Ada {i:02}" for i in positions]
-        found += [ListQuery(Filters(), field, descending, one, limit) for one in (None, *after)]
+        found += [
+            ListQuery(Filters(), field, descending, cursor, limit) for cursor in (None, *after)
+        ]
     return found
 
 
@@ -63,7 +65,7 @@ async def test_page_of_a_group_is_the_page_that_is_read_alone(
     await store.insert_many([make_draft(name=f"Ada {i:02}") for i in range(1, COUNT + 1)])
     if has_foreign:
         members = admin[database_name]["members"]
-        members.delete_many({"_id": {"$in": [one["_id"] for one in FOREIGN]}})
+        members.delete_many({"_id": {"$in": [document["_id"] for document in FOREIGN]}})
         members.insert_many(FOREIGN)
     wanted = queries()
     assert all(map(groups.may_have, wanted))
@@ -79,7 +81,7 @@ async def test_group_reads_the_keys_and_documents_of_its_pages_only(
 ) -> None:
     await store.insert_many([make_draft(name=f"Ada {i:02}") for i in range(1, 100)])
     pages = [ListQuery(field=field, descending=down, limit=9) for field, down in ORDERS]
-    pages += [replace(one, after=50 if one.field == "memberId" else "Ada 50") for one in pages]
+    pages += [replace(page, after=50 if page.field == "memberId" else "Ada 50") for page in pages]
     with profiled(admin, database_name) as entries:
         assert None not in await groups.read(pages)
     (entry,) = entries

@@ -24,4 +24,4 @@ def test_oldest_fact_is_forgotten_above_the_limit() -> None:
     facts.add(0)
     facts.add("new")
     assert 1 not in facts
-    assert {0, 2, "new"} == {one for one in (0, 2, "new") if one in facts}
+    assert {0, 2, "new"} == {fact for fact in (0, 2, "new") if fact in facts}

@@ -111,9 +111,9 @@ async def test_write_that_changes_nothing_leaves_no_record(
     assert await store.delete(ada.member_id, wrong) is False
     assert await store.delete(999) is False
     for refused in (store.insert(GRACE), store.replace(ada.member_id, GRACE)):
-        with pytest.raises(NameTaken) as taken:
+        with pytest.raises(NameTaken) as conflict:
             await refused
-        assert taken.value.member_id == 2
+        assert conflict.value.member_id == 2
     assert members.find_one({"_id": ada.member_id}) == document
     assert records.count_documents({}) == 0
     assert await history(audit, 999) == []
@@ -539,8 +539,8 @@ async def test_record_of_documents_of_other_programs(
 @EITHER_DRIVER
 async def test_history_pages_are_in_the_order_of_versions(audit: AuditLog, records: Any) -> None:
     """Even if a version occurs twice, because a backup was restored in part."""
-    who: dict[str, Any] = {"by": None, "requestId": None, "before": {}, "after": {}}
-    template = {**who, "memberId": 1, "kind": "changed", "at": datetime.now(UTC)}
+    expected: dict[str, Any] = {"by": None, "requestId": None, "before": {}, "after": {}}
+    template = {**expected, "memberId": 1, "kind": "changed", "at": datetime.now(UTC)}
     there = [3, 1, 2, 2, 2, 1]
     records.insert_many([{**template, "version": version} for version in there])
     records.insert_one({**template, "memberId": 2, "version": 2})

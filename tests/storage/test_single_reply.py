@@ -37,7 +37,7 @@ def open_cursors(admin: Admin, collection: str) -> set[int]:
             {"$match": {"type": "idleCursor", "ns": collection}},
         ]
     )
-    return {int(one["cursor"]["cursorId"]) for one in found}
+    return {int(reply["cursor"]["cursorId"]) for reply in found}
 
 
 async def test_page_is_read_again_after_a_lost_connection(store: MemberStore, admin: Admin) -> None:
@@ -74,7 +74,7 @@ async def test_page_is_majority_committed(
         found = admin[database_name]["system.profile"].find(
             {"appName": "tornado_members", "command.find": "members"}
         )
-        concerns = [one["command"]["readConcern"]["level"] for one in found]
+        concerns = [entry["command"]["readConcern"]["level"] for entry in found]
     finally:
         admin[database_name].command("profile", 0)
         admin[database_name].drop_collection("system.profile")

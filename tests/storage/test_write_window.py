@@ -122,7 +122,7 @@ async def test_server_ends_each_command_at_the_deadline_of_its_operation(
     await MemberGroups(store.mongo).find([1])
     await store.delete(1)
     assert {"insert", "find", "findAndModify"} <= {*limits}
-    assert [one for one, limit in limits.items() if not limit or limit > 10_000] == []
+    assert [command for command, limit in limits.items() if not limit or limit > 10_000] == []
 
 
 @asynccontextmanager

@@ -119,4 +119,4 @@ def _await_boot(process: "subprocess.Popen[bytes]", log: Path) -> int:
             pytest.skip(f"systemd-nspawn boots no container: {log.read_text()[-500:]}")
         time.sleep(0.2)
     children = psutil.Process(process.pid).children()
-    return next(one.pid for one in children if one.name() == "systemd")
+    return next(process.pid for process in children if process.name() == "systemd")

@@ -141,7 +141,7 @@ async def _connect(browser: "subprocess.Popen[bytes]", file: Path) -> WebSocketC
             await asyncio.sleep(0.02)
         while True:
             listed = await AsyncHTTPClient().fetch(f"http://127.0.0.1:{port}/json/list")
-            pages = [one for one in json.loads(listed.body) if one["type"] == "page"]
+            pages = [target for target in json.loads(listed.body) if target["type"] == "page"]
             if pages:
                 return await websocket_connect(
                     pages[0]["webSocketDebuggerUrl"], max_message_size=2**26

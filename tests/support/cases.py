@@ -16,19 +16,21 @@ def cases(names: str | Sequence[str], values: Iterable[Any]) -> Callable[[AsyncT
     For tables of cases that leave nothing behind: opening a service takes longer than they do.
     """
     parameters = [names] if isinstance(names, str) else names
-    table = [(one,) if isinstance(names, str) else tuple(one) for one in values]
+    table = [(value,) if isinstance(names, str) else tuple(value) for value in values]
 
     def decorate(test: AsyncTest) -> AsyncTest:
         @wraps(test)
         async def in_turn(subtests: pytest.Subtests, **fixtures: Any) -> None:
             for case in table:
-                given = dict(zip(parameters, case, strict=True))
-                with subtests.test(**given):
-                    await test(**fixtures, **given)
+                arguments = dict(zip(parameters, case, strict=True))
+                with subtests.test(**arguments):
+                    await test(**fixtures, **arguments)
 
         signature = inspect.signature(test)
         subtests = inspect.Parameter("subtests", inspect.Parameter.KEYWORD_ONLY)
-        fixtures = [one for name, one in signature.parameters.items() if name not in parameters]
+        fixtures = [
+            parameter for name, parameter in signature.parameters.items() if name not in parameters
+        ]
         in_turn.__signature__ = signature.replace(parameters=[*fixtures, subtests])  # type: ignore[attr-defined]
         return in_turn
 

@@ -42,8 +42,8 @@ class Console:
 
     async def open(self, token: str | None = None, route: str = "") -> None:
         """Load the page at a route, with a token in the storage of the tab."""
-        kept = json.dumps({"token": token, "usesPassword": False}) if token else ""
-        store = f"sessionStorage.setItem({_STORAGE_KEY!r}, {json.dumps(kept)})"
+        stored = json.dumps({"token": token, "usesPassword": False}) if token else ""
+        store = f"sessionStorage.setItem({_STORAGE_KEY!r}, {json.dumps(stored)})"
         script = f"if (location.protocol === 'http:') {store}"
         added = await self.page.call("Page.addScriptToEvaluateOnNewDocument", source=script)
         # Another document, also if only the fragment of the address differs.
@@ -147,7 +147,9 @@ async def open_console(port: int, folder: Path) -> AsyncIterator[Console]:
         console = Console(page, address)
         await console.resize(1440)
         yield console
-        policy = [one for one in page.errors if "Content Security" in one or "Uncaught" in one]
+        policy = [
+            error for error in page.errors if "Content Security" in error or "Uncaught" in error
+        ]
         assert policy == [], policy
         own = (address, "blob:", "data:", "about:")  # the browser draws its date picker with data:
         foreign = [url for url in page.requested if not url.startswith(own)]

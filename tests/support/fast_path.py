@@ -49,8 +49,8 @@ def undated(answer: bytes) -> bytes:
 
 async def response_to(http_server: AnyServer, path: str, headers: dict[str, str]) -> bytes:
     """Return the bytes of one response."""
-    given = {"Host": "a.example", "Authorization": f"Bearer {token_of(3)}", **headers}
-    lines = [f"GET {path} HTTP/1.1", *(f"{name}: {text}" for name, text in given.items())]
+    fields = {"Host": "a.example", "Authorization": f"Bearer {token_of(3)}", **headers}
+    lines = [f"GET {path} HTTP/1.1", *(f"{name}: {text}" for name, text in fields.items())]
     async with bare_connection(http_server) as (reader, writer):
         writer.write("\r\n".join([*lines, "Connection: close", "", ""]).encode())
         return await reader.read()

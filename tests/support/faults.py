@@ -144,16 +144,16 @@ class Faults:
         return where, self._spoil_for(seconds, proxy, fault, whose.name if whose else None)
 
     async def _spoil_for(
-        self, seconds: float, proxy: FaultProxy, fault: LinkFault, who: str | None
+        self, seconds: float, proxy: FaultProxy, fault: LinkFault, client: str | None
     ) -> None:
-        await proxy.set(fault, who)
+        await proxy.set(fault, client)
         lasting = asyncio.create_task(asyncio.sleep(seconds))
         try:
-            if self._meanwhile and who and fault.kind in PARTITIONS:
-                await self._meanwhile(who)
+            if self._meanwhile and client and fault.kind in PARTITIONS:
+                await self._meanwhile(client)
             await lasting
         finally:
-            await proxy.set(NO_FAULT, who)
+            await proxy.set(NO_FAULT, client)
 
     def _replace(self) -> tuple[str, Awaitable[None]]:
         how = self._chance.choice(REPLACEMENTS)

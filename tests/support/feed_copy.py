@@ -49,7 +49,7 @@ class FeedCopy:
         self._chance = random.Random(seed)
         self._most = events_per_stream
         self._reading: set[asyncio.Task[None]] = set()
-        self._idle_clients: dict[Address, list[HttpClient]] = {one: [] for one in addresses}
+        self._idle_clients: dict[Address, list[HttpClient]] = {address: [] for address in addresses}
 
     async def keep(self) -> None:
         """Keep the copy until cancelled, through faults of the services."""
@@ -153,16 +153,16 @@ class FeedCopy:
                             break
                     await asyncio.sleep(0.05)
         wrong = [
-            f"member {one} is {self.members.get(one)} instead of {expected.get(one)}"
-            for one in sorted({*expected, *self.members})
-            if expected.get(one) != self.members.get(one)
+            f"member {member_id} is {copy} instead of {stored_member}"
+            for member_id in sorted({*expected, *self.members})
+            if (copy := self.members.get(member_id)) != (stored_member := expected.get(member_id))
         ]
         if wrong:
             self.faults.append(f"{len(wrong)} members differ: {wrong[:5]}")
         self.faults += [
-            f"member {one} was not found after its creation ({cache})"
-            for one, cache in self._absent.items()
-            if one in expected
+            f"member {member_id} was not found after its creation ({cache})"
+            for member_id, cache in self._absent.items()
+            if member_id in expected
         ]
 
 
@@ -194,7 +194,7 @@ class Churn:
         self.members = members
         self._chance = random.Random(seed)
         self._pause = pause
-        self._clients = [HttpClient(*one, token, timeout=_SECONDS) for one in addresses]
+        self._clients = [HttpClient(*address, token, timeout=_SECONDS) for address in addresses]
         self._known: list[int] = []
         self._may_change = asyncio.Event()
         self._may_change.set()
@@ -235,36 +235,36 @@ class Churn:
         return f"churn {self._chance.getrandbits(64):016x}"
 
     def _change_by_mongodb(self) -> None:
-        which = self._chance.random()
-        if which < 0.2 or not self._known:
+        choice = self._chance.random()
+        if choice < 0.2 or not self._known:
             member_id = self._chance.randrange(10**9, 2 * 10**9)
             self.members.insert_one({"_id": member_id, "name": self._new_name(), "version": 1})
             self._known.append(member_id)
             return
         member_id = self._chance.choice(self._known)
-        if which < 0.3:
+        if choice < 0.3:
             self.members.delete_one({"_id": member_id})
             self._forget(member_id)
             return
         change: dict[str, Any] = {"phone": f"555 {self._chance.randrange(10**7):07}"}
-        if which < 0.5:
+        if choice < 0.5:
             change["name"] = self._new_name()
         self.members.update_one({"_id": member_id}, {"$set": change, "$inc": {"version": 1}})
 
     async def _change_by_http(self, client: HttpClient) -> None:
-        which = self._chance.random()
-        if which < 0.2 or not self._known:
+        choice = self._chance.random()
+        if choice < 0.2 or not self._known:
             body = json.dumps({"name": self._new_name()}).encode()
             reply = await client(b"PUT", b"/members", body)
             if reply.status == 201:
                 self._known.append(json.loads(reply.body)["memberId"])
             return
         path = b"/members/%d" % self._chance.choice(self._known)
-        if which < 0.3:
+        if choice < 0.3:
             reply = await client(b"DELETE", path)
             if reply.status == 204:
                 self._forget(int(path.rpartition(b"/")[2]))
-        elif which < 0.7:
+        elif choice < 0.7:
             await client(b"GET", path)  # fills the cache
         else:
             body = json.dumps({"phone": f"555 {self._chance.randrange(10**7):07}"}).encode()

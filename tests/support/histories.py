@@ -194,14 +194,14 @@ def find_contradictions(operations: Iterable[Operation]) -> list[tuple[Operation
 
 def find_lost(operations: Iterable[Operation]) -> list[Operation]:
     """Return the reads that found a member gone before any delete began."""
-    gone = [operation for operation in operations if operation.version == GONE]
+    absent = [operation for operation in operations if operation.version == GONE]
     deleted: dict[int | str, float] = {}
-    for operation in gone:
+    for operation in absent:
         if operation.kind == "write":
             known = deleted.get(operation.register, operation.start)
             deleted[operation.register] = min(known, operation.start)
     never = float("inf")
-    reads = [operation for operation in gone if operation.kind == "read"]
+    reads = [operation for operation in absent if operation.kind == "read"]
     return [
         operation for operation in reads if operation.end < deleted.get(operation.register, never)
     ]

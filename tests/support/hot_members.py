@@ -85,7 +85,9 @@ class HotMembers:
     def short_lived_ids(self) -> dict[int, str]:
         """Return the names of short-lived members by their ids: some exist, some are deleted."""
         names = self.short_lived_names.values()
-        return {i: one.name for one in names for i in one.ids}
+        return {
+            member_id: short_lived.name for short_lived in names for member_id in short_lived.ids
+        }
 
 
 @dataclass

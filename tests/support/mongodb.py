@@ -37,8 +37,8 @@ def open_streams(admin: Admin, database_name: str) -> int:
         ]
     )
     commands = [
-        one.get("cursor", {}).get("originatingCommand", {}) or one.get("command", {})
-        for one in operations
+        operation.get("cursor", {}).get("originatingCommand", {}) or operation.get("command", {})
+        for operation in operations
     ]
     return sum("$changeStream" in str(command.get("pipeline")) for command in commands)
 

@@ -44,21 +44,21 @@ class RecordingClient:
     async def read_something(self) -> None:
         """Read a member of any kind, by id or by name, or several of them at once."""
         hot, chance = self._hot, self._chance
-        which = chance.random()
+        choice = chance.random()
         form = chance.random()
         if form < _BATCHES:
             await self.read_some()
         elif form < _BATCHES + _LISTS:
             names = [*hot.steady.values(), *hot.resting.values()]
             await self.read_list(chance.choice(names))
-        elif which < 0.45:
+        elif choice < 0.45:
             await self.read(chance.choice([*hot.steady, *hot.renamed, *hot.resting]))
-        elif which < 0.6:
+        elif choice < 0.6:
             await self.read(chance.choice([*hot.short_lived_ids()] or [*hot.steady]))
-        elif which < 0.8:
+        elif choice < 0.8:
             names = [*hot.steady.values(), *hot.resting.values()]
             await self.read_by_name(chance.choice(names))
-        elif which < 0.9:
+        elif choice < 0.9:
             await self.read_by_name(chance.choice(chance.choice([*hot.renamed.values()])))
         else:
             await self.read_by_name(chance.choice([*hot.short_lived_names]))
@@ -66,14 +66,14 @@ class RecordingClient:
     async def write_something(self) -> None:
         """Write a member of any kind, by id or by name, with or without another name."""
         hot, chance = self._hot, self._chance
-        which = chance.random()
-        if which < 0.25:
+        choice = chance.random()
+        if choice < 0.25:
             await self.replace(*chance.choice([*hot.steady.items()]))
-        elif which < 0.4:
+        elif choice < 0.4:
             await self.patch(chance.choice([*hot.steady]))
-        elif which < 0.7:
+        elif choice < 0.7:
             await self.replace_by_name(chance.choice([*hot.steady.values()]))
-        elif which < 0.9:
+        elif choice < 0.9:
             member_id, names = chance.choice([*hot.renamed.items()])
             await self.replace(member_id, chance.choice(names))
         else:

@@ -61,12 +61,12 @@ class Command:
         """Run a command to its end in this process, which saves the start of a process."""
         argv = [command, "--config", str(self.config), *arguments]
         output, errors = StringIO(), StringIO()
-        given = sys.stdin if stdin is None else TextIOWrapper(BytesIO(stdin.encode()))
+        source = sys.stdin if stdin is None else TextIOWrapper(BytesIO(stdin.encode()))
         with (
             chdir(self.folder),
             redirect_stdout(output),
             redirect_stderr(errors),
-            patch.object(sys, "stdin", given),
+            patch.object(sys, "stdin", source),
         ):
             try:
                 code: Any = main(argv)

@@ -105,7 +105,8 @@ async def main() -> None:
         if isinstance(result, BaseException) and not isinstance(result, Problem):
             raise result
     json.dump(
-        [one.version if isinstance(one, Representation) else None for one in results], sys.stdout
+        [result.version if isinstance(result, Representation) else None for result in results],
+        sys.stdout,
     )
 
 

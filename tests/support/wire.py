@@ -40,13 +40,13 @@ async def bare_connection(
     each way.
     """
     listening = listener_of(http_server)
-    with socket.socket() as mine:
+    with socket.socket() as client:
         if buffer:
-            mine.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer)
-        mine.setblocking(False)
-        await asyncio.get_running_loop().sock_connect(mine, listening.getsockname())
-        reader, writer = await asyncio.open_connection(sock=mine, limit=limit)
+        client.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(client, listening.getsockname())
+        reader, writer = await asyncio.open_connection(sock=client, limit=limit)
         try:
             async with asyncio.timeout(60):
                 yield reader, writer
@@ -63,13 +63,13 @@ async def answer_before_end(http_server: AnyServer, request: bytes) -> bytes:
     server that has responded and closed the connection meanwhile. A socket keeps it.
     """
     loop = asyncio.get_running_loop()
-    with socket.socket() as mine:
-        mine.setblocking(False)
-        await loop.sock_connect(mine, address_of(http_server))
-        sending = asyncio.create_task(loop.sock_sendall(mine, request))
+    with socket.socket() as client:
+        client.setblocking(False)
+        await loop.sock_connect(client, address_of(http_server))
+        sending = asyncio.create_task(loop.sock_sendall(client, request))
         try:
             async with asyncio.timeout(60):
-                return await loop.sock_recv(mine, 4096)
+                return await loop.sock_recv(client, 4096)
         finally:
             sending.cancel()
             await asyncio.wait([sending])

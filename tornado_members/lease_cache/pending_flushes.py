@@ -216,7 +216,7 @@ class PendingFlushWatcher:
         """Read the store for the first time, and periodically from now on."""
         self._nodes = nodes
         with suppress(StoreUnavailable):
-            await self._read_state()
+            await self._read_and_flush()
         self._watching = asyncio.create_task(self._watch())
 
     async def close(self) -> None:
@@ -234,7 +234,7 @@ class PendingFlushWatcher:
             try:
                 await self._remove_completed()
                 if self._now() >= self._read_at + self._pause():
-                    await self._read_state()
+                    await self._read_and_flush()
             except StoreUnavailable:  # MongoDB is unavailable, which health reports
                 self._read_at = self._now()
             except Exception:
@@ -258,7 +258,7 @@ class PendingFlushWatcher:
                 await self._store.remove(node.pending_flushes.to_remove[0])
                 del node.pending_flushes.to_remove[0]
 
-    async def _read_state(self) -> None:
+    async def _read_and_flush(self) -> None:
         """Read the store, and flush the nodes that are due. Raises StoreUnavailable."""
         began = self._read_at = self._now()
         if not list(self._nodes):
@@ -270,12 +270,12 @@ class PendingFlushWatcher:
             flush: self._seen.get(flush, now) for flush in flushes if flush.process != self._process
         }
         for node in self._nodes:
-            its = [flush for flush in flushes if flush.node == node.address]
-            node.pending_flushes.found = bool(its)
-            if not its:
+            pending = [flush for flush in flushes if flush.node == node.address]
+            node.pending_flushes.found = bool(pending)
+            if not pending:
                 node.pending_flushes.none_at = began
                 continue
-            await self._flush_if_due(node, its)
+            await self._flush_if_due(node, pending)
 
     async def _flush_if_due(self, node: FlushableNode, flushes: Sequence[PendingFlush]) -> None:
         """Flush the node if a record is due and the node replies."""
