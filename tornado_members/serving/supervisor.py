@@ -6,22 +6,19 @@ import signal
 import sys
 import threading
 import time
-from dataclasses import dataclass, field
 from logging import getLogger
 from typing import NoReturn
-
-import psutil
 
 from tornado_members.admin.aggregation import SharedSnapshot, WorkerAggregator
 from tornado_members.admin.summary import summarize
 from tornado_members.embedded.private_servers import PrivateServers, servers_for
-from tornado_members.embedded.programs import EmbeddedError
 from tornado_members.errors import OperatorError
 from tornado_members.http.allowed_hosts import AllowedHosts
 from tornado_members.services import Opening, prepare_tables
 from tornado_members.serving.channel import FAILED, READY, REPLACE, STOP, Channel
 from tornado_members.serving.event_wait import EventWait
 from tornado_members.serving.reload import reload_settings
+from tornado_members.serving.restarts import CrashBackoff, PrivateServerRestarts
 from tornado_members.serving.server import loop_factory, raise_file_limit
 from tornado_members.serving.signals import Signals
 from tornado_members.serving.sockets import Listeners, listen, listen_for_admin
@@ -29,6 +26,7 @@ from tornado_members.serving.startup_banner import print_banner
 from tornado_members.serving.systemd import Notifier
 from tornado_members.serving.tls import tls_context
 from tornado_members.serving.worker import WorkerContext, run_worker
+from tornado_members.serving.worker_process import WorkerProcess
 from tornado_members.settings import Settings, SettingsError, SettingsSource
 from tornado_members.telemetry.logs import configure_logging
 
@@ -38,8 +36,6 @@ _TICK_SECONDS = 0.5
 _STATUS_SECONDS = 1.0
 _CLOSE_SECONDS = 10  # for a worker to close its connections once its requests have ended
 _FORCED_CLOSE_SECONDS = 2  # the same after a second stop signal
-_STABLE_SECONDS = 10  # a worker that lives longer ends a series of crashes
-_MAX_PAUSE = 30  # seconds between restarts
 _THREAD_SECONDS = 2
 
 
@@ -78,22 +74,6 @@ def run(settings: Settings, source: SettingsSource, *, drop_indexes: bool = Fals
         listeners.remove_file()
 
 
-@dataclass(eq=False, slots=True)
-class _Worker:
-    pid: int
-    name: str
-    channel: Channel
-    generation: int  # of its settings
-    started_at: float = field(default_factory=time.monotonic)
-    is_ready: bool = False
-    failure: str = ""  # why it could not start
-    kill_at: float | None = None  # time.monotonic(); set when the worker is ordered to stop
-
-    @property
-    def is_stopping(self) -> bool:
-        return self.kill_at is not None
-
-
 class Supervisor:
     """Keeps the configured number of workers running with the current settings.
 
@@ -120,17 +100,15 @@ class Supervisor:
         self._private = private
         self._signals = signals
         self._notifier = notifier
-        self._workers: list[_Worker] = []
+        self._workers: list[WorkerProcess] = []
         self._generation = 1
         self._last_announced = 0  # the generation whose first worker was forked
         self._drop_indexes = drop_indexes
         self._started = False
         self._previous: Settings | None = None  # restored if no worker starts with the new ones
         self._reloading = False
-        self._crashes = 0  # of workers in quick succession
-        self._next_fork_at = 0.0  # time.monotonic()
-        self._restart_pause = _TICK_SECONDS  # of private servers
-        self._next_restart_at = 0.0
+        self._backoff = CrashBackoff()
+        self._private_restarts = PrivateServerRestarts(private, signals)
         self._cluster_id: str | None = None  # of the database that the workers use
         self._aggregator = WorkerAggregator()
         self._status = SharedSnapshot()  # for the workers, with console.status
@@ -183,7 +161,7 @@ class Supervisor:
             self._signals.reload = False
             self._reload()
         self._reconcile()
-        self._restart_private_servers()
+        self._private_restarts.restart_dead()
         self._write_status()
 
     def _write_status(self) -> None:
@@ -215,13 +193,13 @@ class Supervisor:
                 worker.kill_at = float("inf")
                 os.kill(worker.pid, signal.SIGKILL)
 
-    def _worker_ready(self, worker: _Worker) -> None:
+    def _worker_ready(self, worker: WorkerProcess) -> None:
         log.info("worker %d ready", worker.pid)
         worker.is_ready = True
         if worker.generation == self._generation:
             self._previous = None
 
-    def _reap(self, worker: _Worker, code: int) -> None:
+    def _reap(self, worker: WorkerProcess, code: int) -> None:
         self._workers.remove(worker)
         self._events.remove(worker.channel)
         worker.channel.close()
@@ -239,12 +217,7 @@ class Supervisor:
             log.error("worker %d %s%s", worker.pid, how, why)
             return  # the start fails
         log.error("worker %d %s%s; starting a replacement", worker.pid, how, why)
-        now = time.monotonic()
-        if worker.is_ready and now - worker.started_at > _STABLE_SECONDS:
-            self._crashes = 0
-        pause = min(0.5 * 2 ** (self._crashes - 1), _MAX_PAUSE) if self._crashes else 0
-        self._crashes = min(self._crashes + 1, 10)
-        self._next_fork_at = now + pause
+        self._backoff.note_crash(worker)
 
     def _reload(self) -> None:
         try:
@@ -258,8 +231,7 @@ class Supervisor:
         self._previous, self._settings = self._settings, settings
         self._generation += 1
         self._reloading = True
-        self._crashes = 0
-        self._next_fork_at = 0.0
+        self._backoff = CrashBackoff()
 
     def _reconcile(self) -> None:
         """Take one step towards the target number of workers of the current generation."""
@@ -270,13 +242,13 @@ class Supervisor:
         if len(staying) > self._target:
             self._stop_worker((old or staying)[0], REPLACE)
         elif old or len(staying) < self._target:
-            if time.monotonic() >= self._next_fork_at:
+            if self._backoff.may_fork():
                 self._spawn_worker()
         elif self._reloading and all(w.is_ready and not w.is_stopping for w in self._workers):
             self._reloading = False
             self._notifier.ready()
 
-    def _stop_worker(self, worker: _Worker, order: bytes) -> None:
+    def _stop_worker(self, worker: WorkerProcess, order: bytes) -> None:
         """Send STOP or REPLACE to a worker; it is killed if it does not stop in time."""
         drain = self._settings.server.drain_seconds + _CLOSE_SECONDS
         if order == STOP:
@@ -304,25 +276,7 @@ class Supervisor:
                     worker.channel.send(STOP)
                     worker.kill_at = time.monotonic() + _FORCED_CLOSE_SECONDS
 
-    def _restart_private_servers(self) -> None:
-        """Restart private servers that have died."""
-        now = time.monotonic()
-        if now < self._next_restart_at:
-            return
-        try:
-            with self._signals.raising_exit():
-                restarted = self._private.restart_dead()
-            for name in restarted:
-                log.warning("the private %s had died and was restarted", name)
-            self._restart_pause = _TICK_SECONDS
-        except (EmbeddedError, OSError, psutil.Error) as error:
-            self._restart_pause = min(self._restart_pause * 2, 30)
-            log.error("%s; retrying in %d seconds", error, self._restart_pause)
-        except SystemExit:
-            return
-        self._next_restart_at = now + self._restart_pause
-
-    def _spawn_worker(self) -> _Worker:
+    def _spawn_worker(self) -> WorkerProcess:
         _join_other_threads()
         ours, theirs = Channel.pair()
         names = {worker.name for worker in self._workers}
@@ -340,7 +294,7 @@ class Supervisor:
             if pid == 0:
                 self._run_worker(ours, theirs, snapshot, supervisor, opening)
         theirs.close()
-        worker = _Worker(pid, name, ours, self._generation)
+        worker = WorkerProcess(pid, name, ours, self._generation)
         self._workers.append(worker)
         self._events.add(ours)
         return worker
