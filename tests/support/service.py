@@ -1,6 +1,7 @@
 """The service and its commands as processes."""
 
 import json
+import logging
 import os
 import re
 import signal
@@ -25,6 +26,18 @@ from tornado_members.embedded.private_servers import PrivateServers
 
 ROOT = Path(__file__).parent.parent.parent
 STARTUP_SECONDS = 60
+
+
+@contextmanager
+def _unchanged_logging() -> Iterator[None]:
+    """Restore the level and the handlers of the root logger, which a command configures."""
+    root = logging.getLogger()
+    level, handlers = root.level, [*root.handlers]
+    try:
+        yield
+    finally:
+        root.setLevel(level)
+        root.handlers[:] = handlers
 
 
 class Command:
@@ -67,6 +80,7 @@ class Command:
             redirect_stdout(output),
             redirect_stderr(errors),
             patch.object(sys, "stdin", source),
+            _unchanged_logging(),
         ):
             try:
                 code: Any = main(argv)
