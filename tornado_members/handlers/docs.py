@@ -1,5 +1,7 @@
 """The description of the API: /openapi.json, and the page /docs, which shows it."""
 
+import asyncio
+from collections.abc import Callable
 from typing import Final
 
 from tornado_members.handlers.static_content import (
@@ -52,13 +54,15 @@ class OpenApiHandler(StaticContentHandler):
     route = "/openapi.json"
     operations = {"GET": FIND_DESCRIPTION, "HEAD": FIND_DESCRIPTION}
 
-    def initialize(self, services: Services, *, document: StaticContent) -> None:  # type: ignore[override]
+    def initialize(  # type: ignore[override]
+        self, services: Services, *, document: Callable[[], StaticContent]
+    ) -> None:
         super().initialize(services)
-        self.document = document
+        self._document = document
 
     async def get(self) -> None:
         """Send the OpenAPI description."""
-        self.send_content(self.document)
+        self.send_content(await asyncio.to_thread(self._document))
 
     head = get
 
