@@ -8,7 +8,7 @@ import asyncio
 import os
 from typing import Final
 
-TICK: Final = 0.8  # seconds
+TICK: Final = 0.85  # seconds
 _GOLDEN_RATIO: Final = 0.618034  # spreads the phases of processes with consecutive ids
 _MIN_SHARE: Final = 0.1  # of the interval; a tick that is nearer counts as past
 

@@ -337,7 +337,7 @@ RULES: dict[str, tuple[str, list[float], list[float], float, bool, float]] = {
     ),
     # The process that does not write reads the node so rarely that it rests in between.
     "a gap between two replies counts as an outage": (
-        "refuses", [-0.45, -0.41], [0.53, 0.55, 0.59], 0.01, True, 1.32,
+        "refuses", [-0.5, -0.49], [0.55, 0.56, 0.57], 0.01, True, 1.28,
     ),
     "a node that restarted is in quarantine": (
         "restarts", [0.02, 0.05], [0.01, 0.02], 0.48, False, 0.17,

@@ -9,6 +9,7 @@ import pymongo
 import pytest
 
 from tests.lease_cache.test_lease_cache import KEEN, Source, own_memcached, process, status, stop
+from tests.lease_cache.virtual_time import run
 from tests.support.flush_store import MemoryFlushStore
 from tests.support.mongodb import failing
 from tests.support.waiting import until
@@ -17,7 +18,12 @@ from tornado_members.lease_cache.cache import LeaseCache
 from tornado_members.lease_cache.clock import clock
 from tornado_members.lease_cache.errors import NotAnnounced
 from tornado_members.lease_cache.look_ups import HIT
-from tornado_members.lease_cache.pending_flushes import REUSE_SECONDS, PendingFlush
+from tornado_members.lease_cache.pending_flushes import (
+    REUSE_SECONDS,
+    NodePendingFlushes,
+    PendingFlush,
+    PendingFlushWatcher,
+)
 from tornado_members.storage.mongo import Mongo
 from tornado_members.storage.pending_flushes import PendingFlushCollection
 
@@ -314,3 +320,55 @@ async def test_pending_flush_of_a_removed_node_is_left_alone(store: Counting) ->
     ):
         await hit(one, source=Source())
     assert await store.read() == [flush]
+
+
+class ReadNode:
+    """A node that is read, and needs no flush."""
+
+    address = "model:1"
+    is_stale = False
+
+    def __init__(self, pending_flushes: NodePendingFlushes) -> None:
+        self.pending_flushes = pending_flushes
+        self.back_at = 0.0
+
+    def readable_at(self) -> float:
+        return self.back_at
+
+    def mark_stale(self) -> None:
+        raise NotImplementedError
+
+    async def flush_for_other_process(self) -> None:
+        raise NotImplementedError
+
+
+def test_list_of_servers_is_confirmed_rarely_but_before_a_node_is_read_again() -> None:
+    reads: list[float] = []
+    confirmed: list[float] = []
+
+    class Store(MemoryFlushStore):
+        async def read(self) -> Any:
+            reads.append(asyncio.get_running_loop().time())
+            return await super().read()
+
+    async def confirm() -> None:
+        confirmed.append(asyncio.get_running_loop().time())
+
+    async def watch() -> None:
+        loop = asyncio.get_running_loop()
+        watcher = PendingFlushWatcher(
+            Store(), process="one", write_deadline=1.0, confirm=confirm, now=loop.time
+        )
+        node = ReadNode(watcher.of(ReadNode.address))
+        await watcher.open([node])
+        await asyncio.sleep(60)
+        assert len(reads) >= 60 / 2.0
+        assert 60 / 7.5 <= len(confirmed) <= 60 / 5.0 + 1
+        for _ in range(5):
+            node.back_at = loop.time()
+            node.pending_flushes.wanted.set()
+            await asyncio.sleep(0.5)
+            assert node.back_at <= confirmed[-1] <= node.pending_flushes.none_at
+        await watcher.close()
+
+    run(watch())

@@ -94,6 +94,24 @@ async def test_stream_is_closed_if_its_reader_is_cancelled_while_it_opens(
         assert open_streams(admin, database_name) <= before
 
 
+@pytest.mark.parametrize("driver", ["pymongo"], indirect=True)
+async def test_stream_of_the_service_opens_and_closes_without_waiting_for_a_change(
+    servers: PrivateServers, database_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(change_reader, "_LONG_AWAIT_MS", 50_000)
+    uri = servers.mongodb_uri
+    mongo = open_mongo(uri, database_name, "pymongo", timeout=30, for_streams=True)
+    async with asyncio.timeout(25):
+        async with tail(mongo) as batches:
+            reading = asyncio.create_task(anext(batches))
+            await asyncio.sleep(0.2)
+            assert not reading.done()
+            reading.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await reading
+        await mongo.close()
+
+
 async def test_changes_read_from_events(mongo: Mongo, members: Any) -> None:
     """Events close together may form one batch, in which no change occurs twice."""
     async with tail(mongo) as batches:

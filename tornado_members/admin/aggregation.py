@@ -36,7 +36,7 @@ from tornado_members.ticks import next_tick
 
 log = getLogger(__name__)
 
-_IDLE_SECONDS = 5.0  # between two collections of the metrics of a worker that answers no request
+_IDLE_SECONDS = 10.0  # between two collections of the metrics of a worker that answers no request
 _SAME_SECONDS = 2.0  # between two snapshots without new metrics; below _SILENT_SECONDS
 _SILENT_SECONDS = 5.0  # a worker that writes nothing for longer is stuck or suspended
 _DEAD_SECONDS = 60.0

@@ -40,7 +40,8 @@ from tornado_members.lease_cache.unconfirmed_tombstones import UnconfirmedTombst
 
 log = getLogger(__name__)
 
-_PROBE_SECONDS = 1.0  # between two probes of a node that is read
+_PROBE_SECONDS = 1.0  # between two probes of a node
+_RESTING_PROBE_SECONDS = 4.0  # the same, while the process does not read the node
 
 
 class CacheNode:
@@ -362,13 +363,15 @@ class CacheNode:
     def _probe_pause(self) -> float:
         """Seconds until the next probe: short only while reads bypass the node.
 
-        The heartbeat thread notices an outage of a node that is read, and the first command that
-        fails ends the pause. The probe then only finds out that the node has restarted, or that its
-        quarantine is too short for writes of this process. Any quarantine is longer than the pause.
+        The heartbeat thread notices an outage and a restart of the node, and the first command that
+        fails ends the pause. The probe then only finds out that the node was emptied (`flush_all`),
+        or that its quarantine is too short for writes of this process. Any quarantine is longer
+        than the pause, and each read asks for the epoch itself.
         """
-        if self.bypass_reason() is None and not self._unconfirmed and not self._is_quarantined:
-            return max(self._timing.pause, _PROBE_SECONDS)
-        return self._timing.pause
+        if self.bypass_reason() is not None or self._unconfirmed or self._is_quarantined:
+            return self._timing.pause
+        seconds = _PROBE_SECONDS if self._health.is_read() else _RESTING_PROBE_SECONDS
+        return max(self._timing.pause, seconds)
 
     async def _catch_up(self) -> None:
         """Send the node what it missed. Tombstones of writes under way come before a new epoch."""

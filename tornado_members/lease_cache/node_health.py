@@ -14,6 +14,7 @@ from tornado_members.lease_cache.heartbeat import HeartbeatThread
 from tornado_members.lease_cache.memcached import MemcachedNode
 
 _REST_SECONDS = 3.0  # without reads, after which the node is probed less often
+_RESTING_PAUSE = 0.7  # of the heartbeat
 
 
 def unaligned(seconds: float) -> float:
@@ -47,17 +48,18 @@ class Timing:
         """The time between two probes of a node that the process has not read for a while.
 
         It is short enough that replies stay without a gap, so that the next read may be a hit. A
-        late reply then costs that hit: the node counts as one that was down.
+        late reply then costs that hit: the node counts as one that was down. It also is so short
+        that a waiting process notices the end of any outage that this one misses (`noticed`).
         """
-        return self.heartbeat / 2
+        return min(_RESTING_PAUSE * self.heartbeat, (self.heartbeat + self.timeout) / 2)
 
     @property
     def noticed(self) -> float:
         """The time after which every process that shares an outage has noticed it.
 
-        A process that has a reply in between has not. But then the outage ended within a pause and
-        a time-out, and the waiting process notices that within two pauses and another time-out. A
-        time-out may be a quarter longer than its name.
+        A process that has a reply in between has not. But then the outage ended within a resting
+        pause and a time-out, and the waiting process notices that within two pauses and another
+        time-out. A time-out may be a quarter longer than its name.
         """
         return self.heartbeat + 3 * self.timeout
 
@@ -93,7 +95,7 @@ class NodeHealth:
             timeout=timing.timeout,
             heartbeat=timing.heartbeat,
             resting_pause=timing.resting_pause,
-            is_read=lambda: now() - self.last_read_at < _REST_SECONDS,
+            is_read=self.is_read,
             on_broken=self._note_broken,
             other_reply_at=lambda: node.last_reply_at,
             now=now,
@@ -104,6 +106,10 @@ class NodeHealth:
         """Begin to probe the node in a thread."""
         self._loop = asyncio.get_running_loop()
         self._heartbeat.start()
+
+    def is_read(self) -> bool:
+        """True if the process wanted to read the node recently. Threads may call this."""
+        return self._now() - self.last_read_at < _REST_SECONDS
 
     def _note_broken(self) -> None:
         """Have the node probed at once: it may have restarted. Called in the heartbeat's thread."""

@@ -37,6 +37,7 @@ REUSE_SECONDS = 1.0  # for which a record covers further writes
 # twice the sum of the pause between two reads of the store and of the time that a read takes.
 FENCE_SECONDS = 5.0
 _READ_SECONDS = 2.0  # between two reads of the store while every node is read
+_CONFIRM_SECONDS = 5.0  # the same, of the list of servers
 _FENCE_POLL_SECONDS = 0.1
 _READ_SECONDS_AWAY = 1.0  # while a node does not reply
 _READ_SECONDS_PENDING = 0.1  # while only a pending flush prevents reads of a node
@@ -185,8 +186,9 @@ class PendingFlushWatcher:
     ) -> None:
         """`write_deadline`, in seconds, is the time within which the outcome of a commit is known.
 
-        Each read of the store also calls `confirm`, which raises StoreUnavailable if the list
-        of servers of this process may have been replaced.
+        `confirm` raises StoreUnavailable if the list of servers of this process may have been
+        replaced. It is called before each read of the store after which a node may be read again,
+        and otherwise periodically.
         """
         self._confirm = confirm
         self._store = store
@@ -195,6 +197,7 @@ class PendingFlushWatcher:
         self._now = now
         self._wanted = asyncio.Event()
         self._read_at = float("-inf")
+        self._confirmed_at = float("-inf")  # start of the last call of `confirm` that succeeded
         self._seen: dict[PendingFlush, float] = {}  # those of others, and when each was first read
         self._read_seconds = _READ_SECONDS * random.uniform(0.8, 1)  # noqa: S311  # jitter
         self._watching: asyncio.Task[None] | None = None
@@ -263,7 +266,9 @@ class PendingFlushWatcher:
         began = self._read_at = self._now()
         if not list(self._nodes):
             return
-        await self._confirm()
+        if began >= self._confirmed_at + _CONFIRM_SECONDS or not all(map(_is_read, self._nodes)):
+            await self._confirm()
+            self._confirmed_at = began
         flushes = await self._store.read()
         now = self._now()
         self._seen = {
@@ -308,3 +313,9 @@ class PendingFlushWatcher:
         if not flush.writes_end_after:
             return seen_at
         return seen_at + max(flush.writes_end_after, self._writes_end_after)
+
+
+def _is_read(node: FlushableNode) -> bool:
+    """True if no read of the store is needed before the node is read."""
+    readable_at = node.readable_at()
+    return readable_at is not None and readable_at <= node.pending_flushes.none_at

@@ -21,6 +21,9 @@ from tornado_members.storage.outages import is_outage
 Token = Mapping[str, Any]  # an opaque position in the stream, from which it can be resumed
 
 _AWAIT_MS = 1000  # for which the server waits for a change
+# The same, if the wait can be cancelled. A connection that broke unnoticed is found after this time
+# and the timeout of an operation.
+_LONG_AWAIT_MS = 5000
 _GATHER_SECONDS = 0.002  # changes that are at most so far apart form one batch
 _MOST_CHANGES = 1000  # in one batch
 
@@ -50,29 +53,29 @@ class NotReplicated(ChangesUnavailable):
     """MongoDB is not a replica set. Only replica sets have change streams."""
 
 
-def read_timeout(mongo: Mongo) -> float:
-    """Return the timeout of one read, in seconds: the server waits first, and then responds."""
-    return _AWAIT_MS / 1000 + mongo.timeout
-
-
 class ChangeReader:
     """Reads one change stream. It waits for the next event while the caller processes a batch."""
 
     def __init__(
         self,
+        mongo: Mongo,
         collection: Any,
         pipeline: Sequence[Document],
-        timeout: float,
         token: Token | None,
+        *,
+        is_prompt: bool = True,
     ) -> None:
-        """`timeout` is that of one read, in seconds."""
+        """`is_prompt`: without events, the token advances every second, instead of five."""
         self.token = token
         self.ended = False
         self._collection = collection
         self._pipeline = pipeline
-        self._timeout = timeout
+        self._may_cancel = mongo.may_cancel_streams
+        self._await_ms = _AWAIT_MS if is_prompt or not self._may_cancel else _LONG_AWAIT_MS
+        # Of one read, in seconds: the server waits first, and then responds.
+        self._timeout = self._await_ms / 1000 + mongo.timeout
         self._stream: ChangeStream | None = None
-        self._opened = False
+        self._has_read = False
         self._next: asyncio.Task[Document | None] | None = None
 
     async def open(self) -> None:
@@ -92,7 +95,6 @@ class ChangeReader:
                 await self._open()
         except PyMongoError as error:
             raise translate(error, from_token=bool(self.token)) from error
-        self._opened = True
 
     async def read(self) -> list[Document]:
         """Return the events that are available, or else the next ones.
@@ -125,8 +127,8 @@ class ChangeReader:
                 stream = await self._open()
                 event = await stream.try_next()
         except PyMongoError as error:
-            raise translate(error, from_token=bool(self.token) and not self._opened) from error
-        self._opened = True
+            raise translate(error, from_token=bool(self.token) and not self._has_read) from error
+        self._has_read = True
         return event
 
     async def _open(self) -> ChangeStream:
@@ -136,17 +138,22 @@ class ChangeReader:
                 self._collection,
                 self._pipeline,
                 start_after=self.token or None,
-                max_await_time_ms=_AWAIT_MS,
+                max_await_time_ms=self._await_ms,
                 batch_size=_BATCH,
             )
             self.token = self._stream.resume_token
         return self._stream
 
     async def close(self) -> None:
-        """Close the stream after the current read, which Motor cannot cancel."""
+        """Close the stream, after the current read unless that may be cancelled.
+
+        Motor cannot cancel it. The driver closes a stream whose read is cancelled.
+        """
         if self._next is not None:
+            if self._stream is not None and self._may_cancel:
+                self._next.cancel()
             await asyncio.wait([self._next])
-            if self._next.exception():
+            if self._next.cancelled() or self._next.exception():
                 return
         if self._stream is not None:
             with suppress(PyMongoError), pymongo.timeout(self._timeout):

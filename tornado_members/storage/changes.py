@@ -14,7 +14,6 @@ from tornado_members.storage.change_reader import (
     ChangeReader,
     ChangesUnavailable,
     Token,
-    read_timeout,
     time_of,
     translate,
 )
@@ -69,7 +68,7 @@ class MemberChanges:
         self.mongo = mongo
 
     async def since(self, token: Token | None) -> AsyncGenerator[Batch, None]:
-        """Yield batches of changes after the token; some are empty.
+        """Yield batches of changes after the token; some are empty, as the first one.
 
         Without a token the stream starts now, and the first batch has `everything` set. It ends
         when the collection is dropped or renamed; the caller resumes from the last token.
@@ -78,15 +77,17 @@ class MemberChanges:
         """
         fresh = not token
         reader = ChangeReader(
+            self.mongo,
             self._members,
             _PIPELINE,
-            read_timeout(self.mongo),
             token or await current_token(self.mongo),
+            is_prompt=False,
         )
         try:
+            await reader.open()
+            yield _to_batch([], reader.token, fresh=fresh)
             while True:
-                batch = _to_batch(await reader.read(), reader.token, fresh=fresh)
-                fresh = False
+                batch = _to_batch(await reader.read(), reader.token)
                 yield batch
                 if reader.ended:
                     return
@@ -137,7 +138,7 @@ async def _token_of_new_stream(mongo: Mongo) -> Token | None:
         raise
 
 
-def _to_batch(events: list[Document], token: Token | None, *, fresh: bool) -> Batch:
+def _to_batch(events: list[Document], token: Token | None, *, fresh: bool = False) -> Batch:
     changes = [_to_change(event) for event in events if event["operationType"] in DOCUMENT_EVENTS]
     return Batch(
         changes=tuple(dict.fromkeys(change for change in changes if change)),

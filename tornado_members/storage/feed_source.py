@@ -26,7 +26,6 @@ from tornado_members.storage.change_reader import (
     DOCUMENT_EVENTS,
     ChangeReader,
     ChangesUnavailable,
-    read_timeout,
     time_of,
 )
 from tornado_members.storage.changes import current_token
@@ -122,7 +121,7 @@ class FeedSource:
         batch with `is_lost`. Raises ChangesUnavailable.
         """
         start = {"_data": token or await self.current_token()}
-        reader = ChangeReader(self._members, _PIPELINE, read_timeout(self.mongo), start)
+        reader = ChangeReader(self.mongo, self._members, _PIPELINE, start)
         try:
             await reader.open()
             yield FeedBatch((), _token_of(reader.token))

@@ -56,6 +56,9 @@ class Mongo:
     # False for PyMongo's own client: if an operation of it is cancelled while many wait for a
     # connection, its pool stays locked for ever.
     may_cancel: bool
+    # True if a read of a change stream may be cancelled: the client is PyMongo's, and has so few
+    # operations that none of them waits for a connection.
+    may_cancel_streams: bool
     # Operations that no caller waits for any more.
     detached_tasks: set[asyncio.Task[Any]] = field(default_factory=set)
     waits: OperationWaits = field(default_factory=OperationWaits)
@@ -113,7 +116,7 @@ def open_mongo(
     driver: Literal["motor", "pymongo"],
     timeout: float,
     *,
-    awaits_elections: bool = True,
+    for_streams: bool = False,
 ) -> Mongo:
     """Return a client in the running event loop. It connects when it is first used.
 
@@ -121,8 +124,8 @@ def open_mongo(
     journal, and reads return majority-committed data of the primary. So acknowledged writes and
     data that was read survive a failover.
 
-    A client that does not await elections learns of them by failing commands, and every ten
-    seconds. It saves an idle process two timers per second.
+    A client for change streams does not await elections. It learns of them by failing commands, and
+    every ten seconds, which saves an idle process two timers per second.
 
     Raises SettingsError for an invalid URI.
     """
@@ -132,7 +135,7 @@ def open_mongo(
         "tz_aware": True,
         "event_listeners": [WindowGuard(), SendingListener()],
     }
-    if not awaits_elections:
+    if for_streams:
         options["serverMonitoringMode"] = "poll"
     client: AsyncMongoClient[Document] | AsyncIOMotorClient[Document]
     try:
@@ -159,7 +162,14 @@ def open_mongo(
         read_concern=ReadConcern("majority"),
     )
     deadline = timeout * _DEADLINE_FACTOR
-    return Mongo(client, cast(Database, opened), timeout, deadline, may_cancel=driver == "motor")
+    return Mongo(
+        client,
+        cast(Database, opened),
+        timeout,
+        deadline,
+        may_cancel=driver == "motor",
+        may_cancel_streams=for_streams and driver == "pymongo",
+    )
 
 
 async def watch(

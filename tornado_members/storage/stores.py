@@ -102,7 +102,7 @@ async def open_streams(settings: Settings, mongodb_uri: str, mongo: Mongo) -> As
     if settings.mongodb.driver == "pymongo":
         yield mongo
         return
-    streams = open_mongo(mongodb_uri, database, "pymongo", timeout, awaits_elections=False)
+    streams = open_mongo(mongodb_uri, database, "pymongo", timeout, for_streams=True)
     try:
         yield streams
     finally:
