@@ -81,7 +81,7 @@ async def test_fill_of_two_nodes_loads_once(address: str) -> None:
         for one in (cache, other):
             await one.renew_epochs()  # the nodes may be those of another list
             await until(lambda one=one: {*one.states().values()} == {None})  # type: ignore[misc]
-        nodes = [node._health._node for node in cache.nodes]
+        nodes = [node._health.node for node in cache.nodes]
         sent = []
         for _ in range(3):  # the cache itself may send a command meanwhile
             await cache.renew_epochs()

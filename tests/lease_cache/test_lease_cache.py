@@ -326,7 +326,7 @@ async def test_look_up_of_bodies_is_not_misled_by_line_ends_that_make_up_for_eac
 async def test_read_after_a_look_up_sends_the_node_two_requests(address: str) -> None:
     source = Source(1)
     async with process(address, kind=Counting) as one, process(address) as other:
-        node = one.nodes[0]._health._node
+        node = one.nodes[0]._health.node
         assert isinstance(node, Counting)
         (look_up,) = await one.look_up([b"a"])
         node.commands.clear()
@@ -692,7 +692,7 @@ async def test_key_has_the_same_node_in_any_order_of_the_list(address: str) -> N
 
 async def test_reads_of_one_turn_of_the_loop_are_one_request(address: str) -> None:
     async with process(address, kind=Counting) as cache:
-        node = cache.nodes[0]._health._node
+        node = cache.nodes[0]._health.node
         assert isinstance(node, Counting)
         node.commands.clear()
         reads = [status(cache, Source(), b"key%d" % i) for i in range(50)]
@@ -717,7 +717,7 @@ async def test_stampede_costs_two_loads_and_no_read_is_stale(
     source = Source(1)
     source.let_go.clear()
     async with process(address, kind=Counting) as cache:
-        node = cache.nodes[0]._health._node
+        node = cache.nodes[0]._health.node
         assert isinstance(node, Counting)
         node.commands.clear()
         first = asyncio.create_task(cache.read(b"a", source.load))
@@ -953,7 +953,7 @@ async def test_suspended_process_trusts_no_node(address: str) -> None:
     async with process(address, timing=KEEN) as cache:
         await until_read(cache)
         assert await status(cache, Source()) == STORED
-        cache.nodes[0]._health._heartbeat.stop()  # stop the whole process, not only its event loop
+        cache.nodes[0]._health.heartbeat.stop()  # stop the whole process, not only its event loop
         time.sleep(KEEN.heartbeat * 1.5)  # noqa: ASYNC251  # the loop is to be busy
         assert await status(cache, Source()) == bypass("node-unavailable")
         await until(lambda: cache.nodes[0].bypass_reason() == "node-recovering")

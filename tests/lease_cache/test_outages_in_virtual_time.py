@@ -302,7 +302,7 @@ def _leave_out(rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
             # very many writes.
             monkeypatch.setattr(unconfirmed_tombstones, "_MOST_UNREMOVED", 0)
         case "a node is read only while it replies":
-            monkeypatch.setattr(NodeHealth, "readable_at", lambda _: 0.0)
+            monkeypatch.setattr(CacheNode, "readable_at", lambda _: 0.0)
         case "late tombstones come before the new epoch":
             monkeypatch.setattr(
                 CacheNode, "abandon", lambda node, writer, _: node._unconfirmed.end(writer)

@@ -176,7 +176,7 @@ async def test_fence_costs_no_request(address: str) -> None:
             await cache.renew_epochs()
             source = Source(1)
             await cache.read(b"x", source.load)
-            node = cache.nodes[0]._health._node
+            node = cache.nodes[0]._health.node
             assert isinstance(node, Counting)
             before, confirmations = node.requests, driver.confirmations
             await cache.read(b"a", source.load)

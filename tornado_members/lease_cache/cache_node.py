@@ -1,7 +1,8 @@
 """One cache node: read only while it can be trusted, and invalidated if it missed a change.
 
 Three rules keep the guarantee through outages.
-- A node is read only while it replies, and after it has replied for a while (node_health.py).
+- A node is read only while it has replied within the heartbeat, and after it has replied for
+  `return_after` without a failure. A process that was stopped itself has had no reply.
 - A node that missed a required command (a tombstone of a write that goes on, its removal, an
   invalidation) is *stale*: it gets a new epoch before this process reads it again.
   A missed tombstone or invalidation is recorded as a pending flush (pending_flushes.py), which
@@ -118,8 +119,13 @@ class CacheNode:
         A node that was in quarantine has restarted. It may have lost the id of another list, so
         this process has to confirm its own list before it reads the node.
         """
-        readable_at = self._health.readable_at()
-        return None if readable_at is None else max(readable_at, self._unusable_at)
+        health, timing = self._health, self._timing
+        # The heartbeat's thread sets `recovered_at` before `last_reply_at`.
+        last_reply_at = max(health.node.last_reply_at, health.heartbeat.last_reply_at)
+        if health.down_since is not None or self._now() - last_reply_at > timing.heartbeat:
+            return None
+        recovered_at = max(health.recovered_at, health.heartbeat.recovered_at)
+        return max(recovered_at + timing.return_after, self._unusable_at)
 
     def _note_unusable(self, reason: str, quarantine: bytes | None) -> None:
         if reason == OTHER_SERVER_LIST:
@@ -306,12 +312,12 @@ class CacheNode:
 
     async def raise_term(self) -> None:
         """Implement FencedNode; does nothing while the node does not reply."""
-        if self._health.readable_at() is not None:
+        if self.readable_at() is not None:
             await self.protocol.raise_term()
 
     async def check_term(self) -> None:
         """Implement FencedNode; does nothing while the node does not reply."""
-        if self._health.readable_at() is not None:
+        if self.readable_at() is not None:
             await self.protocol.check_term()
 
     def mark_stale(self) -> None:

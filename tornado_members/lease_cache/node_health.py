@@ -1,8 +1,4 @@
-"""The health of a cache node, as known to this process.
-
-A node may be read only while it has replied within the heartbeat, and after it has replied for
-`return_after` without a failure. A process that was stopped itself has had no reply.
-"""
+"""The health of a cache node, as known to this process: since when it replies, or does not."""
 
 import asyncio
 from collections.abc import Callable
@@ -65,7 +61,10 @@ class Timing:
 
 
 class NodeHealth:
-    """Knows since when a node replies to commands and heartbeats, or does not."""
+    """Records since when a node replies to commands, or does not.
+
+    `node` and `heartbeat` record the last replies to commands and to probes.
+    """
 
     def __init__(
         self,
@@ -78,18 +77,18 @@ class NodeHealth:
         """`on_failure` is called for each command that the node does not reply to."""
         self.address = node.address
         self.down_since: float | None = now()  # until it has replied once
+        self.recovered_at = float("inf")  # when it replied to a command again, after a failure
         self.last_read_at = float("-inf")  # when the process last wanted to read the node
         # Set when commands begin to fail. Probes must then be frequent: an end of the outage that
         # this process does not notice would make `down_since` too early for the next one.
         self.probe_wanted = asyncio.Event()
         self._on_failure = on_failure
-        self._node = node
+        self.node = node
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timing = timing
         self._now = now
-        self._readable_at = float("inf")
         self._failed_at = float("-inf")
-        self._heartbeat = HeartbeatThread(
+        self.heartbeat = HeartbeatThread(
             *node.host_port,
             pause=timing.pause,
             timeout=timing.timeout,
@@ -105,7 +104,7 @@ class NodeHealth:
     def start(self) -> None:
         """Begin to probe the node in a thread."""
         self._loop = asyncio.get_running_loop()
-        self._heartbeat.start()
+        self.heartbeat.start()
 
     def is_read(self) -> bool:
         """True if the process wanted to read the node recently. Threads may call this."""
@@ -119,22 +118,15 @@ class NodeHealth:
 
     async def close(self) -> None:
         """Close every connection."""
-        await asyncio.to_thread(self._heartbeat.stop)
-        await self._node.close()
-
-    def readable_at(self) -> float | None:
-        """When the node will have replied for long enough; None if it does not reply."""
-        silence = self._now() - max(self._node.last_reply_at, self._heartbeat.last_reply_at)
-        if self.down_since is not None or silence > self._timing.heartbeat:
-            return None
-        return max(self._readable_at, self._heartbeat.recovered_at + self._timing.return_after)
+        await asyncio.to_thread(self.heartbeat.stop)
+        await self.node.close()
 
     def _note_return(self, sent_at: float) -> None:
         """Note the reply to a command that was sent at this time, after a failure or a gap."""
-        last_reply_at = max(self._node.last_reply_at, self._heartbeat.last_reply_at)
+        last_reply_at = max(self.node.last_reply_at, self.heartbeat.last_reply_at)
         if self.down_since is not None or sent_at - last_reply_at > self._timing.heartbeat:
             self.down_since = None
-            self._readable_at = self._now() + self._timing.return_after
+            self.recovered_at = self._now()
 
     def _note_failure(self, sent_at: float) -> None:
         """Note that the node does not reply to a command that was sent at this time."""
