@@ -199,7 +199,7 @@ async def open_services(
             election = LeaderElection(stores.mongo, "invalidator")
             await enter(invalidating(changes, election, directory, status))
         own = OwnIssuer.from_settings(settings)
-        revocations = await enter(open_revocations(own, stores.users))
+        revocations = await enter(open_revocations(own, stores.users)) if own else None
         namespace = cache_namespace(settings.mongodb.database, stores.cluster_id)
         counts = await enter(open_counts(settings.cache, cache_servers, namespace=namespace))
         login = await enter(open_login(settings, own, stores.users, counts))

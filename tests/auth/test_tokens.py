@@ -25,7 +25,7 @@ from tornado_members.auth import tokens
 from tornado_members.auth.caller import Caller
 from tornado_members.auth.key_set import Key, KeySet, parse_key_set, secret_key_set
 from tornado_members.auth.keys import FixedKeys, KeyState
-from tornado_members.auth.tokens import MAX_CACHED, NoRevocations, TokenVerifier
+from tornado_members.auth.tokens import MAX_CACHED, TokenVerifier
 from tornado_members.errors import TokenInvalid
 from tornado_members.settings import Auth
 
@@ -555,15 +555,19 @@ def test_mutated_token_is_never_accepted(data: st.DataObject) -> None:
             verify(remembering.verifier, mutated)
 
 
-class RestingRevocations(NoRevocations):
+class RestingRevocations:
     """Revocations that were not read for a while."""
 
     was_awaited = False
+    revision = 0
 
-    def is_current(self, caller: Caller) -> bool:
+    def __init__(self, issuer: str) -> None:
+        self.issuer = issuer
+
+    def is_current(self) -> bool:
         return self.was_awaited
 
-    async def ensure_current(self, caller: Caller) -> None:
+    async def ensure_current(self) -> None:
         self.was_awaited = True
 
     def apply(self, caller: Caller) -> Caller:
@@ -574,7 +578,7 @@ class RestingRevocations(NoRevocations):
 def test_cached_token_waits_for_revocations_that_are_not_current() -> None:
     settings = Auth.model_validate({"issuers": [{"issuer": ISSUER, "audience": AUDIENCE}]})
     keys = FixedKeys(parse_key_set([public_jwk("RS256")], "test"))
-    revocations = RestingRevocations()
+    revocations = RestingRevocations(ISSUER)
     verifier = TokenVerifier(settings, {ISSUER: keys}, revocations=revocations)
     token = make_token()
     caller = verify(verifier, token)
@@ -584,3 +588,16 @@ def test_cached_token_waits_for_revocations_that_are_not_current() -> None:
     revocations.was_awaited = False
     assert verifier.current_caller(cached) is None  # so the fast path does not serve it
     assert verify(verifier, token) == caller
+
+
+def test_revocations_concern_the_tokens_of_their_issuer_only() -> None:
+    settings = Auth.model_validate({"issuers": [{"issuer": ISSUER, "audience": AUDIENCE}]})
+    keys = FixedKeys(parse_key_set([public_jwk("RS256")], "test"))
+    others = RestingRevocations("https://other.example")
+    verifier = TokenVerifier(settings, {ISSUER: keys}, revocations=others)
+    token = make_token()
+    caller = verify(verifier, token)
+    cached = verifier.get_cached(token)
+    assert cached
+    assert verifier.current_caller(cached) == caller
+    assert not others.was_awaited

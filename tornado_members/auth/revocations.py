@@ -28,13 +28,13 @@ class _Users(Protocol):
 class TokenRevocations:
     """The few users who are blocked or have revoked tokens, polled from MongoDB every second.
 
-    While MongoDB does not respond, the last known state applies.
+    They are users of one issuer. While MongoDB does not respond, the last known state applies.
     """
 
     def __init__(self, users: _Users, issuer: str, token_seconds: float) -> None:
         """`token_seconds`: the longest time for which a token may be accepted after its issue."""
         self._users = users
-        self._issuer = issuer
+        self.issuer = issuer
         self._token_seconds = token_seconds
         self._states: Mapping[str, UserState] = {}
         self._revision = 0  # raised by each change
@@ -62,33 +62,29 @@ class TokenRevocations:
         self._unused_ticks = 0
         return self._revision
 
-    def is_current(self, caller: Caller) -> bool:
-        """True if the known state of the caller is at most a second old, or MongoDB is unavailable.
+    def is_current(self) -> bool:
+        """True if the known state is at most a second old, or MongoDB is unavailable.
 
         The users are polled from now on.
         """
-        if caller.issuer != self._issuer:
-            return True
         self._unused_ticks = 0
         return self._current.is_set()
 
-    async def ensure_current(self, caller: Caller) -> None:
+    async def ensure_current(self) -> None:
         """Wait until `is_current`, but not for an outage of MongoDB."""
-        if not self.is_current(caller):
+        if not self.is_current():
             self._used.set()
             with suppress(TimeoutError):
                 async with asyncio.timeout(_WAIT_SECONDS):
                     await self._current.wait()
 
     def apply(self, caller: Caller) -> Caller:
-        """Return the caller with its present permissions.
+        """Return a caller of the issuer with its present permissions.
 
         A blocked user has none. A user without rights but with a member has those `...:own` only.
 
         Raises TokenInvalid for a token that was revoked.
         """
-        if caller.issuer != self._issuer:
-            return caller
         state = self._states.get(caller.subject)
         if state is None:
             return caller
@@ -142,12 +138,10 @@ class TokenRevocations:
 
 
 @asynccontextmanager
-async def open_revocations(own: OwnIssuer | None, users: _Users) -> AsyncIterator[TokenRevocations]:
-    """Yield the users whose tokens are revoked: none without an own issuer."""
-    name, seconds = (own.name, own.max_token_seconds) if own else ("", 0)
-    revocations = TokenRevocations(users, name, seconds)
-    if own:
-        await revocations.open()
+async def open_revocations(own: OwnIssuer, users: _Users) -> AsyncIterator[TokenRevocations]:
+    """Yield the users whose tokens are revoked."""
+    revocations = TokenRevocations(users, own.name, own.max_token_seconds)
+    await revocations.open()
     try:
         yield revocations
     finally:

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jwt
 
@@ -46,37 +46,22 @@ class VerifiedToken(NamedTuple):
 
 
 class Revocations(Protocol):
-    """Revokes permissions that were withdrawn since a token was issued."""
+    """Revokes permissions that were withdrawn since one of its issuer's tokens was issued."""
+
+    issuer: str
 
     @property
     def revision(self) -> int:
         """A number that changes with any of these permissions."""
 
-    def is_current(self, caller: Caller) -> bool:
-        """True if the permissions of the caller are known as they are now."""
+    def is_current(self) -> bool:
+        """True if the permissions of callers are known as they are now."""
 
-    async def ensure_current(self, caller: Caller) -> None:
+    async def ensure_current(self) -> None:
         """Wait until `is_current`, but not for an outage."""
 
     def apply(self, caller: Caller) -> Caller:
         """Return the caller with its current permissions. Raises TokenInvalid if it was revoked."""
-
-
-class NoRevocations:
-    """Callers whose permissions never change."""
-
-    revision: Final = 0
-
-    def is_current(self, caller: Caller) -> bool:  # noqa: ARG002  # of the protocol
-        """Implement Revocations."""
-        return True
-
-    async def ensure_current(self, caller: Caller) -> None:
-        """Implement Revocations."""
-
-    def apply(self, caller: Caller) -> Caller:
-        """Implement Revocations."""
-        return caller
 
 
 class TokenVerifier:
@@ -91,11 +76,11 @@ class TokenVerifier:
         settings: Auth,
         key_sources: Mapping[str, KeySource],
         clock: Callable[[], float] = time.time,
-        revocations: Revocations = NoRevocations(),  # noqa: B008 - it is immutable
+        revocations: Revocations | None = None,
     ) -> None:
         """`key_sources` by the names of key_source_names(); `clock` returns epoch seconds.
 
-        `revocations` are applied at every request.
+        `revocations` are applied at every request with a token of their issuer.
         """
         self._revocations = revocations
         self._issuers = compile_issuers(settings)
@@ -140,10 +125,13 @@ class TokenVerifier:
         None if the token was revoked or must be verified again.
         """
         caller = verified.caller
-        if not verified.is_valid(self._clock()) or not self._revocations.is_current(caller):
+        if not verified.is_valid(self._clock()):
             return None
+        revocations = self._revocations
+        if revocations is None or revocations.issuer != caller.issuer:
+            return caller
         try:
-            return self._revocations.apply(caller)
+            return revocations.apply(caller) if revocations.is_current() else None
         except TokenInvalid:
             return None
 
@@ -154,7 +142,7 @@ class TokenVerifier:
         Long requests verify their token again when it changes.
         """
         keys = tuple(source.keys() for source in self._key_sources.values())
-        return self._revocations.revision, keys
+        return self._revocations and self._revocations.revision, keys
 
     def expiry(self, token: str) -> float:
         """Return when a token that was just verified has to be verified again, in epoch seconds."""
@@ -174,8 +162,11 @@ class TokenVerifier:
         self._verified_tokens[digest] = verified
         if len(self._verified_tokens) > MAX_CACHED:
             del self._verified_tokens[next(iter(self._verified_tokens))]
-        await self._revocations.ensure_current(verified.caller)
-        return self._revocations.apply(verified.caller)
+        caller, revocations = verified.caller, self._revocations
+        if revocations is None or revocations.issuer != caller.issuer:
+            return caller
+        await revocations.ensure_current()
+        return revocations.apply(caller)
 
     async def _verify(self, token: str) -> VerifiedToken:
         """Verify by the first entry of its issuer that accepts the token."""
