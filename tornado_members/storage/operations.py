@@ -19,7 +19,7 @@ from pymongo.errors import OperationFailure, PyMongoError
 
 from tornado_members.errors import DependencyUnavailable
 from tornado_members.storage.outages import is_outage
-from tornado_members.storage.write_window import WriteHeldUp, seconds_left
+from tornado_members.storage.write_window import WriteHeldUp, window_seconds
 from tornado_members.telemetry.metrics import Histogram
 
 P = ParamSpec("P")
@@ -184,7 +184,9 @@ async def _with_deadline(mongo: _Client, operation: Coroutine[Any, Any, T]) -> T
     mongo.waits.begin(waiting)
     token = _current.set((mongo.waits, waiting))
     try:
-        left = min(mongo.timeout, seconds_left())
+        left, seconds_left = mongo.timeout, window_seconds.get()
+        if seconds_left is not None:
+            left = min(left, seconds_left())
         if left <= 0:
             operation.close()
             raise WriteHeldUp

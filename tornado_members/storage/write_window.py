@@ -5,16 +5,14 @@ them and sending the write (SIGSTOP, a suspended machine, a long stall) must not
 So the clock is read immediately before each command is sent, on the connection itself.
 """
 
-import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
 from pymongo import monitoring
 
-_seconds_left: ContextVar[Callable[[], float]] = ContextVar(
-    "_seconds_left", default=lambda: math.inf
-)
+# Returns the seconds that the write window of the context lasts; None without a window.
+window_seconds: ContextVar[Callable[[], float] | None] = ContextVar("window_seconds", default=None)
 
 
 class WriteHeldUp(BaseException):
@@ -32,16 +30,11 @@ def write_window(seconds_left: Callable[[], float]) -> Iterator[None]:
     is stopped and while the machine sleeps (CLOCK_BOOTTIME): the driver's own deadlines use
     CLOCK_MONOTONIC, which does not count sleep.
     """
-    token = _seconds_left.set(seconds_left)
+    token = window_seconds.set(seconds_left)
     try:
         yield
     finally:
-        _seconds_left.reset(token)
-
-
-def seconds_left() -> float:
-    """Return the seconds that the write window of this context lasts, infinity without one."""
-    return _seconds_left.get()()
+        window_seconds.reset(token)
 
 
 class WindowGuard(monitoring.CommandListener):
@@ -54,7 +47,8 @@ class WindowGuard(monitoring.CommandListener):
 
     def started(self, _event: monitoring.CommandStartedEvent) -> None:
         """Raises WriteHeldUp."""
-        if seconds_left() <= 0:
+        seconds_left = window_seconds.get()
+        if seconds_left is not None and seconds_left() <= 0:
             raise WriteHeldUp
 
     def succeeded(self, _event: monitoring.CommandSucceededEvent) -> None:
