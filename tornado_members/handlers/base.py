@@ -38,7 +38,7 @@ class BaseHandler(ResponseHandler):
         self.fast_path_error = errors.pop() if errors else None
         services.requests.request_started()
         if services.tracer is not None:
-            self.span = services.tracer.start(self.request.headers.get("traceparent"))
+            self.span = services.tracer.start(self.traceparent)
         if self.has_deadline:
             services.deadlines.begin(self)
         # Tornado would parse forms before prepare() runs; no handler takes any.
@@ -91,7 +91,7 @@ class BaseHandler(ResponseHandler):
         """End the request: count it, and write its access-log line. Tornado calls this."""
         self.services.deadlines.end(self)
         request, status = self.request, self.get_status()
-        caller = caller_of(request)  # self.caller is not set if the caller lacks the permission
+        caller = self.caller or caller_of(request)  # the second, if it lacks the permission
         try:
             record = AccessLogRecord(
                 method=request.method or "",
@@ -104,7 +104,7 @@ class BaseHandler(ResponseHandler):
                 subject=caller.subject if caller else None,
                 cache=self.cache_status,
                 code=self.problem_code,
-                traceparent=request.headers.get("traceparent"),
+                traceparent=self.traceparent,
                 events=self.events,
                 ended_by=self.ended_by,
                 seconds_to_start=self.seconds_to_start,

@@ -67,7 +67,8 @@ class BatchHandler(MemberResourceHandler):
 
     async def send_batch(self, member_ids: Sequence[int]) -> None:
         """Send the members with these ids, which are valid and distinct."""
-        no_cache = has_no_cache(self.request.headers)
+        headers = self.request.headers
+        no_cache = "Cache-Control" in headers and has_no_cache(headers["Cache-Control"])
         async with self.reading(len(member_ids)):
             batch = await self.services.directory.get_many(member_ids, no_cache=no_cache)
             self.cache_status = batch.cache_status

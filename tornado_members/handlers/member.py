@@ -105,7 +105,8 @@ class OneMemberHandler(MemberResourceHandler):
 
     async def get(self, *path: str) -> None:
         """Send the member."""
-        member_id, no_cache = self.addressed_member(*path), has_no_cache(self.request.headers)
+        member_id, headers = self.addressed_member(*path), self.request.headers
+        no_cache = "Cache-Control" in headers and has_no_cache(headers["Cache-Control"])
         self.send_member(await self.services.directory.get(member_id, no_cache=no_cache))
 
     head = get

@@ -118,7 +118,8 @@ class MemberByNameHandler(MemberResourceHandler):
     async def get(self, *path: str) -> None:
         """Send the member with this name."""
         name = self.addressed_name(*path)
-        directory, no_cache = self.services.directory, has_no_cache(self.request.headers)
+        directory, headers = self.services.directory, self.request.headers
+        no_cache = "Cache-Control" in headers and has_no_cache(headers["Cache-Control"])
         if self.own_member_id is not None:
             self.send_named(await self.get_own(self.own_member_id, name, no_cache=no_cache))
         else:

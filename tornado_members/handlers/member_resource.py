@@ -18,8 +18,6 @@ from tornado_members.http.conditional import parse_precondition
 from tornado_members.http.prefer import parse_preferences
 from tornado_members.http.request_body import json_object
 from tornado_members.http.responses import (
-    PRIVATE,
-    MemberResponse,
     build_response,
     json_response,
     member_response,
@@ -27,7 +25,6 @@ from tornado_members.http.responses import (
 from tornado_members.member_entries import Representation
 from tornado_members.model.history import Actor
 from tornado_members.model.precondition import Precondition
-from tornado_members.openapi.operation import JSON
 
 
 class MemberResourceHandler(BaseHandler):
@@ -98,30 +95,9 @@ class MemberResourceHandler(BaseHandler):
         )
         self.cache_status = member.cache_status
         if not is_read and self._prefers_minimal():
-            self._set_headers_of(response)
-            self.set_status(204)
-            self.clear_header("Content-Type")
+            response = response._replace(status=204, body=b"")
             self.set_header("Preference-Applied", "return=minimal")
-            self.finish()
-        else:
-            self.send_response(response)
-
-    def send_response(self, response: MemberResponse) -> None:
-        """Send a response with members."""
-        self.set_status(response.status)
-        self._set_headers_of(response)
-        self.finish(response.body or None)
-
-    def _set_headers_of(self, response: MemberResponse) -> None:
-        headers, vary = self._headers, response.vary
-        headers.set_normalized(  # set_header() would check each of these values
-            {
-                "Cache-Control": PRIVATE,
-                "Vary": f"{headers['Vary']}, {vary}" if "Vary" in headers else vary,
-                "Content-Type": JSON,  # Tornado omits it from a 304
-                **response.headers,
-            }
-        )
+        self.send_response(response)
 
     def _prefers_minimal(self) -> bool:
         """True if the caller prefers no body after a write (RFC 7240 §4.2)."""

@@ -1,7 +1,8 @@
-"""The response of a handler: its headers, and problems for all errors."""
+"""The response of a handler: its headers, with members, and problems for all errors."""
 
 from asyncio import Future
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from tornado.httputil import HTTPServerRequest
@@ -10,10 +11,11 @@ from tornado.web import Application, RequestHandler
 from tornado_members.errors import MemberNotFound, Problem, ResponseTimeout
 from tornado_members.http.body_limit import leaves_body_unread
 from tornado_members.http.problems import PROBLEM_JSON, encode_problem, log_failure, problem_of
-from tornado_members.http.responses import cache_status
+from tornado_members.http.responses import PRIVATE, MemberResponse, cache_status
 from tornado_members.http.streaming import ignore_disconnect
 from tornado_members.http1.exchange import Exchange
 from tornado_members.http1.heads import SharedHeaders, encode_headers
+from tornado_members.openapi.operation import JSON
 from tornado_members.services import Services
 
 
@@ -23,6 +25,7 @@ class ResponseHandler(RequestHandler):
     route: ClassVar[str] = "other"  # the pattern of its path, for logs and metrics
 
     request_id = ""  # set by clear()
+    traceparent: str | None = None  # the header of the request, for its trace; set by clear()
     _headers: SharedHeaders
     cache_status: str | None = None  # for the log and the metrics
     problem_code: str | None = None
@@ -62,6 +65,7 @@ class ResponseHandler(RequestHandler):
         services, headers = self.services, self.request.headers
         self.request_id = self.request_id or services.request_ids.of(headers)
         self._headers = services.common_headers.make(headers, self.request_id)
+        self.traceparent = headers.get("traceparent")
         self._write_buffer = []
         self.set_status(200)
 
@@ -81,8 +85,27 @@ class ResponseHandler(RequestHandler):
         if status is not None:
             self.set_header("Cache-Status", cache_status(status))
 
-    def finish(self, chunk: str | bytes | dict[str, Any] | None = None) -> "Future[None]":
+    def send_response(self, response: MemberResponse) -> None:
+        """Send a response with members."""
+        present, vary = self._headers, response.vary
+        headers = {
+            "Cache-Control": PRIVATE,
+            "Vary": f"{present['Vary']}, {vary}" if "Vary" in present else vary,
+            "Content-Type": JSON,  # omitted from a 204 and a 304
+            **response.headers,
+        }
+        self.set_status(response.status)
+        self.finish(response.body or None, headers)
+
+    def finish(
+        self,
+        chunk: str | bytes | dict[str, Any] | None = None,
+        headers: Mapping[str, str] = MappingProxyType({}),
+    ) -> "Future[None]":
         """Complete the response, which ends the request.
+
+        `headers` are further headers, with the names in the form that Tornado normalizes names to.
+        They are not checked, as those of set_header() are.
 
         The HTTP server bounds how long a client may leave the response unread, and a slow client
         does not count as a request in flight.
@@ -94,7 +117,8 @@ class ResponseHandler(RequestHandler):
         connection = self.request.connection
         is_whole = not (self._headers_written or self._finished or "Connection" in self._headers)
         if is_whole and isinstance(connection, Exchange):
-            return self._respond(connection)
+            return self._respond(connection, headers)
+        self._headers.set_normalized(headers)
         sent = super().finish()
         if sent.done():
             ignore_disconnect(sent)
@@ -102,15 +126,17 @@ class ResponseHandler(RequestHandler):
             sent.add_done_callback(ignore_disconnect)
         return sent
 
-    def _respond(self, connection: Exchange) -> "Future[None]":
+    def _respond(self, connection: Exchange, headers: Mapping[str, str]) -> "Future[None]":
         """Send the whole response as Tornado does, without its transforms, cookies and ETags."""
         status, body = self._status_code, b"".join(self._write_buffer)
-        if self._should_not_send_content(status):
-            if body:
-                raise RuntimeError(f"a response with status {status} has no body")
+        has_no_content = self._should_not_send_content(status)
+        if has_no_content and body:
+            raise RuntimeError(f"a response with status {status} has no body")
+        if not has_no_content and "Content-Length" not in self._headers:
+            headers = {**headers, "Content-Length": str(len(body))}
+        self._headers.set_normalized(headers)
+        if has_no_content:
             self._clear_representation_headers()
-        elif "Content-Length" not in self._headers:
-            self._headers.set_normalized({"Content-Length": str(len(body))})
         header_lines = encode_headers(self._headers)
         self._headers_written = True
         sent = connection.respond(

@@ -68,8 +68,9 @@ class AdmissionControl:
             vars(request)["caller"] = caller
             if self._rate_limit:
                 await self._rate_limit.check(caller)
-        if caller is not None and operation.permission is not None:
-            own_member_id = _authorize(caller, operation.permission, operation.is_own, request)
+        permission = operation.permission
+        if caller and permission is not None and permission not in caller.permissions:
+            own_member_id = _own_member(caller, permission, operation.is_own, request)
         if request.query:
             check_query(request.query_arguments, operation, self._fields)
         media_type: str | None = operation.media_types[0]
@@ -95,15 +96,13 @@ class AdmissionControl:
         return caller
 
 
-def _authorize(
+def _own_member(
     caller: Caller, permission: Permission, is_own: OwnRequest | None, request: HTTPServerRequest
-) -> int | None:
-    """Return the id of the only member that the caller may access; None if it may access all.
+) -> int:
+    """Return the id of the only member that the caller may access.
 
     Raises PermissionMissing, without looking up any member.
     """
-    if permission in caller.permissions:
-        return None
     member_id = caller.member_id
     if member_id is None or is_own is None or not caller.has_own(permission):
         raise caller.missing(permission)

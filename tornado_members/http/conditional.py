@@ -13,6 +13,12 @@ _TAG = r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"'
 # §5.6.1: empty elements are ignored, and a list may be empty.
 _TAGS = re.compile(rf"[\s,]*(?:{_TAG}(?:\s*,[\s,]*{_TAG})*[\s,]*)?")
 _VERSION = re.compile(r'"([1-9][0-9]{0,18})"')
+_CONDITIONS = frozenset({"If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since"})
+
+
+def has_conditions(headers: HTTPHeaders) -> bool:
+    """Return True if the response to a read may depend on its headers (§13.1)."""
+    return not _CONDITIONS.isdisjoint(headers)
 
 
 def parse_precondition(headers: HTTPHeaders, *, of_read: bool = False) -> Precondition:
@@ -36,10 +42,17 @@ def parse_precondition(headers: HTTPHeaders, *, of_read: bool = False) -> Precon
 
 
 def is_not_modified(headers: HTTPHeaders, version: int, modified: datetime | None) -> bool:
-    """True if a read may be answered with 304 (§13.1.2, §13.1.3).
+    """Evaluate the conditions of a read (§13.2.2); return True if the response to it is a 304.
 
-    A malformed header is ignored: the response is then a full one, which is always correct.
+    Raises PreconditionFailed, and BadRequest for malformed entity tags in If-Match. In
+    If-None-Match, they are ignored: the response is then a full one, which is always correct.
     """
+    if "If-Match" in headers or "If-Unmodified-Since" in headers:
+        condition = parse_precondition(headers, of_read=True)
+        if not condition.allows_read(version, modified):
+            raise PreconditionFailed
+    if "If-None-Match" not in headers and "If-Modified-Since" not in headers:
+        return False
     try:
         tags = _tags(headers, "If-None-Match")
     except BadRequest:

@@ -10,9 +10,10 @@ from tornado_members.auth.tokens import TokenVerifier, VerifiedToken
 from tornado_members.http.admission import bearer_token
 from tornado_members.http.cache_control import has_no_cache
 from tornado_members.http.common_headers import valid_request_id
+from tornado_members.http.conditional import has_conditions
 from tornado_members.http.cors import cross_origin_headers
 from tornado_members.http.negotiation import accepts
-from tornado_members.http.responses import PreparedHeaders, has_conditions
+from tornado_members.http.responses import PreparedHeaders
 from tornado_members.http1.exchange import Exchange
 from tornado_members.openapi.operation import JSON
 from tornado_members.settings import Cors
@@ -54,7 +55,9 @@ def plain_read(
 
 def _read_headers(headers: HTTPHeaders, tokens: TokenVerifier, cors: Cors) -> PlainRead | None:
     """Parse the headers; None for a handler, and also if the token is not verified yet."""
-    if not _NEED_HANDLER.isdisjoint(headers) or has_no_cache(headers):
+    if not _NEED_HANDLER.isdisjoint(headers):
+        return None
+    if "Cache-Control" in headers and has_no_cache(headers["Cache-Control"]):
         return None
     if "Accept" in headers and not accepts(headers["Accept"], JSON):
         return None

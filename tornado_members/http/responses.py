@@ -20,8 +20,7 @@ from tornado.httputil import (
     format_timestamp,
 )
 
-from tornado_members.errors import PreconditionFailed
-from tornado_members.http.conditional import is_not_modified, parse_precondition
+from tornado_members.http.conditional import is_not_modified
 from tornado_members.http.encoding import accepts_gzip, compressed
 from tornado_members.http1.exchange import Exchange
 from tornado_members.member_entries import MemberBatch, Representation
@@ -41,7 +40,6 @@ _LONG: Final = 128 * 1024  # bytes, which take some milliseconds to compress
 _CACHE = "memcached"  # as Cache-Status names it (RFC 9211)
 # A date of whole seconds does not distinguish two changes within one second (RFC 9110 §8.8.2.2).
 _SETTLED_SECONDS: Final = 2
-_CONDITIONS = frozenset({"If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since"})
 
 
 class MemberResponse(NamedTuple):
@@ -66,12 +64,6 @@ def member_response(
     `address`, the response has a Content-Location, which a rename does not change (§8.7). Raises
     PreconditionFailed.
     """
-    body = member.body
-    if request_headers is not None:
-        if not _allows_read(request_headers, member):
-            raise PreconditionFailed
-        if _is_known(request_headers, member):
-            status, body = 304, b""
     headers = {"Content-Location": address} if address is not None else {}
     headers["Etag"] = f'"{member.version}"'
     if member.updated_at:
@@ -80,7 +72,11 @@ def member_response(
             headers["Last-Modified"] = date
     if member.cache_status is not None:
         headers["Cache-Status"] = cache_status(member.cache_status)
-    return MemberResponse(status, headers, body)
+    if request_headers is not None and is_not_modified(
+        request_headers, member.version, member.updated_at
+    ):
+        return MemberResponse(304, headers, b"")
+    return MemberResponse(status, headers, member.body)
 
 
 def batch_response(batch: MemberBatch, *, request_headers: HTTPHeaders) -> MemberResponse:
@@ -169,24 +165,6 @@ def send_prepared(
 def cache_status(status: str) -> str:
     """Return the value of the Cache-Status header (RFC 9211)."""
     return f"{_CACHE}; {status}"
-
-
-def _allows_read(headers: HTTPHeaders, member: Representation) -> bool:
-    if "If-Match" not in headers and "If-Unmodified-Since" not in headers:
-        return True
-    return parse_precondition(headers, of_read=True).allows_read(member.version, member.updated_at)
-
-
-def has_conditions(headers: HTTPHeaders) -> bool:
-    """Return True if the response to a read may depend on its headers (RFC 9110 §13.1)."""
-    return not _CONDITIONS.isdisjoint(headers)
-
-
-def _is_known(headers: HTTPHeaders, member: Representation) -> bool:
-    """Return True if the client already has this version (RFC 9110 §13.1.2, §13.1.3)."""
-    if "If-None-Match" not in headers and "If-Modified-Since" not in headers:
-        return False
-    return is_not_modified(headers, member.version, member.updated_at)
 
 
 @lru_cache(4096)
