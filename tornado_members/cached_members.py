@@ -18,7 +18,7 @@ from tornado_members.member_entries import (
     member_ids_of,
     name_key,
     represent_entry,
-    represent_hit,
+    represent_found,
     usable,
 )
 from tornado_members.model.names import normalize_name
@@ -66,7 +66,7 @@ class CachedMembers:
             look_up = self.look_ups.get(selector)
             if isinstance(look_up, Hit):
                 if look_up.body is None or look_up.tag.endswith(self.schema):
-                    return represent_hit(selector, look_up)
+                    return represent_found(selector, look_up)
                 return look_up.if_rejected
             return look_up if isinstance(look_up, Miss) else None
         return self._find_batch(selector)

@@ -17,9 +17,10 @@ from functools import lru_cache
 from hashlib import blake2b
 from typing import Final, NamedTuple, Self
 
+from tornado_members.errors import MemberNotFound
 from tornado_members.lease_cache.entries import Entry
 from tornado_members.lease_cache.key_list import KeyList
-from tornado_members.lease_cache.look_ups import HIT, Hit, LookUp
+from tornado_members.lease_cache.look_ups import HIT, Found, Hit, LookUp
 from tornado_members.model.fields import FieldTable
 from tornado_members.model.member import MAX_MEMBER_ID, Member
 
@@ -150,11 +151,29 @@ def represent_entry(member_id: int, entry: Entry, cache_status: str) -> Represen
     return Representation(member_id, entry.version, entry.body, updated_at, cache_status)
 
 
-def represent_hit(member_id: int, hit: Hit) -> Representation | None:
-    """Return the member of a hit; None if its entry states that no member has the id."""
-    if hit.body is None:
+def represent_found(member_id: int, found: Found | Hit) -> Representation | None:
+    """Return the member of a read or of a hit; None if no member has the id."""
+    if not isinstance(found, Hit):
+        entry = found.entry
+        return None if entry is None else represent_entry(member_id, entry, found.status)
+    if found.body is None:
         return None
-    return Representation(member_id, int(hit.version), hit.body, _date(hit.tag[_SECONDS]), HIT)
+    updated_at = _date(found.tag[_SECONDS])
+    return Representation(member_id, int(found.version), found.body, updated_at, HIT)
+
+
+def represent_loaded(
+    member_id: int, found: Mapping[bytes, Found]
+) -> Representation | MemberNotFound | None:
+    """Return a member of those that were loaded, by their keys; None if it was not among them.
+
+    Returns MemberNotFound if no member has the id.
+    """
+    loaded = found.get(MEMBER_KEY % member_id)
+    if loaded is None:
+        return None
+    member = represent_found(member_id, loaded)
+    return member or MemberNotFound(str(member_id), cache_status=loaded.status)
 
 
 @lru_cache(4096)

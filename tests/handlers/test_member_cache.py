@@ -15,9 +15,10 @@ from tornado.httpclient import HTTPResponse
 
 from tests.support.api import Api, Fetching, parsed, problem, token_of
 from tests.support.fast_path import Counting, make_counting_app, masked, response_to, undated
-from tests.support.tokens import make_token
+from tests.support.tokens import ISSUER, make_token
 from tests.support.wire import AnyServer, bare_connection, on_both
 from tornado_members.auth.caller import Caller
+from tornado_members.auth.revocations import TokenRevocations
 from tornado_members.cached_members import CachedMembers, CacheMiss
 from tornado_members.errors import DependencyUnavailable, Overloaded, TokenInvalid
 from tornado_members.handlers.member_cache import MemberCacheApplication
@@ -26,11 +27,12 @@ from tornado_members.lease_cache.connection import MemcachedConnection
 from tornado_members.lease_cache.get_commands import Get
 from tornado_members.lease_cache.memcached import MemcachedNode
 from tornado_members.lease_cache.protocol import LeaseProtocol
-from tornado_members.member_entries import Representation, id_key
+from tornado_members.member_entries import Representation, id_key, represent_loaded
 from tornado_members.model.member import MemberDraft
 from tornado_members.services import Services
 from tornado_members.settings import Settings
 from tornado_members.storage.members import MemberStore
+from tornado_members.storage.users import UserStore
 
 pytestmark = pytest.mark.shared_services
 
@@ -385,7 +387,9 @@ async def test_repeated_head_does_not_outlive_its_token(
 
         assert [await status() for _ in range(3)] == [200] * 3
         now = services.tokens._clock()
-        revocations = services.tokens._revocations
+        revocations = TokenRevocations(UserStore(services.dependencies.mongo), ISSUER, 60)
+        revocations._current.set()
+        monkeypatch.setattr(services.tokens, "_revocations", revocations)
         for target, name, value in (
             (services.tokens, "_clock", lambda: now + 365 * 86400),
             (revocations, "apply", refuse),
@@ -515,10 +519,10 @@ async def test_fast_path_loads_the_misses_of_a_turn_with_one_query(
     queries.clear()
     loaded = await services.directory.load_missed(misses)
     assert queries == [20]
-    for member_id, member in loaded.items():
+    for member_id in ids:
+        member = represent_loaded(member_id, loaded)
         assert isinstance(member, Representation)
         assert member.cache_status == "fwd=miss; stored"
-        assert isinstance(member_id, int)
         assert (await services.directory.get(member_id)).body == member.body
     before, hits = handlers.requests, services.directory.cache_counts.hits
     await services.directory._cache.invalidate([id_key(one) for one in ids])

@@ -8,7 +8,7 @@ from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.settings import Settings
 
 # A few more than today, for timers of the service that fall into a walk.
-MOST = {"fast path": 43, "handler": 68, "miss": 103, "write": 287}
+MOST = {"fast path": 39, "handler": 57, "miss": 92, "write": 280}
 
 
 async def test_request_changes_the_file_a_limited_number_of_times(

@@ -4,12 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import TypeVar
 
-from tornado_members.cached_members import (
-    CachedLookUps,
-    MemberSelector,
-    passed_on,
-    take_look_ups,
-)
+from tornado_members.cached_members import CachedLookUps, passed_on, take_look_ups
 from tornado_members.directory.cache import Cache
 from tornado_members.directory.shared_pages import SharedPages
 from tornado_members.errors import MemberNotFound
@@ -25,10 +20,12 @@ from tornado_members.member_entries import (
     id_key,
     keys_of_ids,
     member_id_in,
+    member_id_of,
     name_entry,
     name_key,
     represent,
     represent_entry,
+    represent_found,
     usable,
 )
 from tornado_members.model.fields import FieldTable
@@ -68,20 +65,22 @@ class MemberReader:
     async def get(self, member_id: int, *, no_cache: bool = False) -> Representation:
         """Return the member with this id. `no_cache` reads MongoDB. Raises MemberNotFound."""
         found = await self._find(member_id, no_cache=no_cache)
-        if found.entry is None:
+        member = represent_found(member_id, found)
+        if member is None:
             raise MemberNotFound(str(member_id), cache_status=found.status)
-        return represent_entry(member_id, found.entry, found.status)
+        return member
 
     async def get_if_named(
         self, member_id: int, name: str, *, no_cache: bool = False
     ) -> Representation | None:
         """Return the member with this id if it has this name. No other member is looked up."""
         found = await self._find(member_id, no_cache=no_cache)
-        if found.entry is None or not has_name(found.entry, normalize_name(name)):
+        entry = found.entry
+        if entry is None or not has_name(entry, normalize_name(name)):
             return None
-        return represent_entry(member_id, found.entry, found.status)
+        return represent_entry(member_id, entry, found.status)
 
-    async def _find(self, member_id: int, *, no_cache: bool) -> Found:
+    async def _find(self, member_id: int, *, no_cache: bool) -> Found | Hit:
         if no_cache:
             load = partial(self._load, member_id)
             return Found(await self._load_past_cache([id_key(member_id)], load), _ON_REQUEST)
@@ -91,22 +90,13 @@ class MemberReader:
         """Return what `load` reads from MongoDB, whatever the cache has under the keys."""
         return await self._cache.load(keys, load)
 
-    async def load_missed(
-        self, misses: Mapping[MemberSelector, Miss]
-    ) -> dict[MemberSelector, Representation | Exception]:
+    def load_missed(self, misses: Mapping[int, Miss]) -> Awaitable[Mapping[bytes, Found]]:
         """Load members that the cache has missed, with one query, and let the cache store them.
 
-        Returns MemberNotFound for a member that does not exist. Leaves out members that another
+        Returns what was found by the keys of the members' entries. Leaves out members that another
         caller is about to store: a reader of them should wait for that.
         """
-        by_id = {one: miss for one, miss in misses.items() if isinstance(one, int)}
-        filled = await self._fill(by_id, self._store.find_members, unless_read=True)
-        return {
-            one: represent_entry(one, found.entry, found.status)
-            if found.entry is not None
-            else MemberNotFound(str(one), cache_status=found.status)
-            for one, found in filled.items()
-        }
+        return self._fill(misses, self._store.find_members, unless_read=True)
 
     async def get_many(self, member_ids: Sequence[int], *, no_cache: bool = False) -> MemberBatch:
         """Return the members with these ids, which are valid and distinct, in this order.
@@ -132,8 +122,8 @@ class MemberReader:
         self._cache.counts.hits += hits
         others = {one: other for one, other in look_ups.items() if not isinstance(other, Hit)}
         filled = await self._fill(others, self._store.find_many)
-        for member_id, found in filled.items():
-            entries[member_id] = found.entry
+        for key, found in filled.items():
+            entries[member_id_of(key)] = found.entry
             hits += found.status == HIT
         status = HIT if hits == len(entries) else _PARTIAL % (hits, len(entries))
         return MemberBatch.of({one: entries[one] for one in member_ids}, status)
@@ -146,44 +136,45 @@ class MemberReader:
         usable_ones = [usable(one, schema) for one in look_ups]
         return dict(zip(member_ids, usable_ones, strict=True))
 
-    async def _fill(
+    def _fill(
         self, look_ups: Mapping[int, NotHit], find: FindMany, *, unless_read: bool = False
-    ) -> dict[int, Found]:
+    ) -> Awaitable[Mapping[bytes, Found]]:
         """Load members that were looked up, with one call of `find`; let the cache store them.
 
-        `unless_read` is that of Cache.fill.
+        `unless_read` and the result are those of Cache.fill.
         """
-        if not look_ups:
-            return {}
         ids = {MEMBER_KEY % member_id: member_id for member_id in look_ups}
 
         def load(keys: Sequence[bytes]) -> Awaitable[Sequence[Entry | None]]:
             return self._load_many([ids[key] for key in keys], find)
 
         by_key = dict(zip(ids, look_ups.values(), strict=True))
-        found = await self._cache.fill(by_key, load, unless_read=unless_read)
-        return {ids[key]: one for key, one in found.items()}
+        return self._cache.fill(by_key, load, unless_read=unless_read)
 
     async def _load_many(self, member_ids: Sequence[int], find: FindMany) -> Sequence[Entry | None]:
-        return await map_in_turns(self._entries.of_member, await find(member_ids))
+        members = await find(member_ids)
+        if len(members) == 1:  # the usual case, in fewer steps
+            return [self._entries.of_member(members[0])]
+        return await map_in_turns(self._entries.of_member, members)
 
     async def get_by_name(self, name: str, *, no_cache: bool = False) -> Representation:
         """Return the member with this name. `no_cache` reads MongoDB. Raises MemberNotFound."""
         name = normalize_name(name)
         rejected = None
         for _ in range(0 if no_cache else _MAX_REJECTIONS):
-            found = await self._read_name(name, rejected)
-            if found.entry is None:
-                raise MemberNotFound("of this name", cache_status=found.status)
-            if isinstance(found.entry.source, Member):  # it was loaded just now
-                return represent(found.entry.source, found.status)
-            rejected = found.entry
-            member_id = member_id_in(found.entry)
+            named = await self._read_name(name, rejected)
+            rejected = named.entry
+            if rejected is None:
+                raise MemberNotFound("of this name", cache_status=named.status)
+            if isinstance(rejected.source, Member):  # it was loaded just now
+                return represent(rejected.source, named.status)
+            member_id = member_id_in(rejected)
             if member_id is None:
                 continue
             found = await self._read(member_id)
-            if found.entry is not None and has_name(found.entry, name):
-                return represent_entry(member_id, found.entry, found.status)
+            entry = found.entry
+            if entry is not None and has_name(entry, name):
+                return represent_entry(member_id, entry, found.status)
             # else that member was renamed or deleted
         status = _ON_REQUEST if no_cache else _REJECTED
         find = partial(self._store.find_by_name, name)
@@ -198,14 +189,14 @@ class MemberReader:
 
         return await self._cache.read(name_key(name), load, rejected=rejected)
 
-    async def _read(self, member_id: int) -> Found:
+    async def _read(self, member_id: int) -> Found | Hit:
         look_up = (passed_on.get() or {}).pop(member_id, None)
         if look_up is None:
             (stored,) = await self._cache.look_up([MEMBER_KEY % member_id])
             look_up = usable(stored, self._entries.schema)
         if isinstance(look_up, Hit):
             self._cache.counts.hits += 1
-            return Found(look_up.entry, HIT)
+            return look_up
         key, load = id_key(member_id), partial(self._load, member_id)
         found = await self._cache.read(key, load, look_up=look_up)
         if not self._entries.is_usable(found.entry):

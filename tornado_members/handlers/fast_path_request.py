@@ -21,7 +21,13 @@ from tornado_members.errors import ResponseTimeout
 from tornado_members.handlers.plain_targets import is_list, selector_in
 from tornado_members.http.fast_path_errors import Query, reporting
 from tornado_members.http.plain_read import PlainRead, plain_read
-from tornado_members.http.responses import MemberResponse, send_prepared
+from tornado_members.http.responses import (
+    MemberResponse,
+    batch_response,
+    member_response,
+    send_prepared,
+)
+from tornado_members.member_entries import MemberBatch, Representation
 from tornado_members.model.list_query import ListQuery
 from tornado_members.services import Services
 from tornado_members.telemetry.access_log import AccessLogRecord
@@ -54,6 +60,7 @@ class FastPathRequest(HTTPMessageDelegate):
     caller: Caller
     query: Query | None = None  # of MongoDB, if one was made
     delegate: HTTPMessageDelegate | None = None  # of the application, once it is passed on
+    is_answered = False  # by the fast path; it then does not count as in flight any more
     started_at = 0.0  # time.perf_counter()
 
     def __init__(
@@ -91,23 +98,28 @@ class FastPathRequest(HTTPMessageDelegate):
         if self.delegate:
             self.delegate.on_connection_close()
 
-    def respond(
-        self,
-        response: MemberResponse,
-        *,
-        route: str,
-        cache_status: str | None = None,
-    ) -> None:
-        """Send a response, and record the request."""
+    def respond(self, found: Representation | MemberBatch | MemberResponse, *, route: str) -> None:
+        """Send members or a response with them, and record the request, which ends it."""
         read, services = self.read, self._fast_path.services
         span = services.tracer.sample(read.traceparent) if services.tracer else None
         if span and self.query:
             span.add_operation(*self.query)
-        request_id = read.request_id or services.request_ids.new()
+        request_id, cache_status = read.request_id or services.request_ids.new(), None
+        if isinstance(found, MemberResponse):
+            response = found
+        elif isinstance(found, MemberBatch):
+            cache_status = found.cache_status
+            response = batch_response(found, request_headers=self.headers)
+        else:
+            cache_status, is_named = found.cache_status, isinstance(self.selector, str)
+            address = f"{services.base_path}/members/{found.member_id}" if is_named else None
+            response = member_response(found, request_headers=read.conditions, address=address)
         lines = read.response.fill(response, request_id)
         send_prepared(self.connection, response.status, lines, response.body)
         services.tokens.counts.remembered += 1
         seconds = time.perf_counter() - self.started_at
+        self.is_answered = True
+        services.requests.request_finished()
         if span is None and not services.requests.is_logged(response.status):
             services.requests.observe(route, "GET", response.status, seconds)
             return

@@ -22,8 +22,14 @@ from tornado_members.handlers.member import MemberHandler
 from tornado_members.handlers.page_reads import PageReads
 from tornado_members.handlers.plain_targets import route_of
 from tornado_members.http.fast_path_errors import Query
-from tornado_members.http.responses import batch_response, member_response, takes_long
-from tornado_members.member_entries import CACHE_HIT, MemberBatch, MemberKeys, Representation
+from tornado_members.http.responses import takes_long
+from tornado_members.member_entries import (
+    CACHE_HIT,
+    MemberBatch,
+    MemberKeys,
+    Representation,
+    represent_loaded,
+)
 from tornado_members.services import Services
 
 log = getLogger(__name__)
@@ -105,8 +111,6 @@ class MemberCacheApplication(HTTPServerConnectionDelegate):
             zip(pending, map(cached.find, selectors), strict=True)
         )
         missed = {request: it for request, it in outcomes.items() if isinstance(it, CacheMiss)}
-        if missed and self.services.load_shedder.refuses():
-            missed = {}
         for request in missed:
             del outcomes[request]
         await self._answer(outcomes, cached)
@@ -116,16 +120,24 @@ class MemberCacheApplication(HTTPServerConnectionDelegate):
     async def _load(
         self, requests: Mapping[FastPathRequest, CacheMiss], cached: CachedMembers
     ) -> None:
-        """Load members that are not cached, with one query, and answer."""
-        misses, began = {one.selector: miss for one, miss in requests.items()}, time.perf_counter()
-        with self.services.deadlines.running(requests):
-            try:
-                loaded = await self.services.directory.load_missed(misses)
-            except Exception as error:  # noqa: BLE001  # the handlers raise it
-                loaded = dict.fromkeys(misses, error)
-        for request in requests:
-            request.query = Query(_FIND_MEMBER, time.perf_counter() - began)
-        await self._answer({one: loaded.get(one.selector) for one in requests}, cached)
+        """Load members that are not cached, with one query, and answer.
+
+        Under overload, the requests are passed on to be refused.
+        """
+        ids = {one: one.selector for one in requests if isinstance(one.selector, int)}
+        misses = {member_id: requests[one] for one, member_id in ids.items()}
+        outcomes: dict[FastPathRequest, Outcome] = dict.fromkeys(requests)
+        if not self.services.load_shedder.refuses():
+            began = time.perf_counter()
+            with self.services.deadlines.running(requests):
+                try:
+                    found = await self.services.directory.load_missed(misses)
+                    outcomes = {one: represent_loaded(ids[one], found) for one in ids}
+                except Exception as error:  # noqa: BLE001  # the handlers raise it
+                    outcomes = dict.fromkeys(requests, error)
+            for request in requests:
+                request.query = Query(_FIND_MEMBER, time.perf_counter() - began)
+        await self._answer(outcomes, cached)
 
     async def _answer(
         self, outcomes: Mapping[FastPathRequest, Outcome], cached: CachedMembers
@@ -156,7 +168,8 @@ class MemberCacheApplication(HTTPServerConnectionDelegate):
             except Exception as error:  # noqa: BLE001  # fail() logs it
                 request.fail(error)
             finally:  # after pass_on(), so that the number in flight never drops in between
-                self.services.requests.request_finished()
+                if not request.is_answered:
+                    self.services.requests.request_finished()
 
     async def _admit(self, requests: Collection[FastPathRequest]) -> Collection[FastPathRequest]:
         """Count requests against the limits of their callers; return those within the limits."""
@@ -166,16 +179,11 @@ class MemberCacheApplication(HTTPServerConnectionDelegate):
         return {*compress(requests, await limit.admit([one.caller for one in requests]))}
 
     def _respond(self, request: FastPathRequest, found: Found) -> None:
-        services, selector, route = self.services, request.selector, MemberHandler.route
         if isinstance(found, MemberBatch):
             self._counts.hits += found.hits
-            response = batch_response(found, request_headers=request.headers)
         else:
             self._counts.hits += found.cache_status == CACHE_HIT
-            is_named = isinstance(selector, str)
-            address = f"{services.base_path}/members/{found.member_id}" if is_named else None
-            conditions = request.read.conditions
-            response = member_response(found, request_headers=conditions, address=address)
+        selector, route = request.selector, MemberHandler.route
         if not isinstance(selector, int):
             route = route_of(selector, request.start_line.path)
-        request.respond(response, route=route, cache_status=found.cache_status)
+        request.respond(found, route=route)

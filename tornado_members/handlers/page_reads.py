@@ -80,7 +80,8 @@ class PageReads:
         except Exception as error:  # noqa: BLE001  # fail() logs it
             request.fail(error)
         finally:
-            services.requests.request_finished()
+            if not request.is_answered:
+                services.requests.request_finished()
 
     async def _read(self, request: FastPathRequest, query: ListQuery) -> MemberResponse:
         began = time.perf_counter()

@@ -42,6 +42,7 @@ class Hit:
     """The key has an entry, or is known to have none in the database: then `body` is None."""
 
     has_term: ClassVar = True
+    status: ClassVar = HIT  # as of Found
     version: bytes  # its digits
     tag: bytes
     body: bytes | None
