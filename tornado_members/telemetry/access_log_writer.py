@@ -47,15 +47,15 @@ class AccessLogWriter:
                 log.warning("%d access-log lines could not be written: %s", len(lines), error)
 
     def _format(self, record: AccessLogRecord, level: int) -> str:
-        fields = log_fields(record)
+        written_at, fields = format_time(time.time()), log_fields(record)
+        message = quoted(format_message(fields)[:MAX_MESSAGE])
         shown = [
             f'"{name}": {quoted(value) if isinstance(value, str) else value}'
             for name, value in fields.items()
             if value is not None
         ]
-        message = quoted(format_message(fields)[:MAX_MESSAGE])
         return (
-            f'{{"time": "{format_time(time.time())}", "level": "{_LEVELS[level]}", '
+            f'{{"time": "{written_at}", "level": "{_LEVELS[level]}", '
             f"{self._after_level}{message}, {', '.join(shown)}}}\n"
         )
 

@@ -74,5 +74,5 @@ def _level_of(status: int) -> int:
 def _log(record: AccessLogRecord, level: int) -> None:
     """Log a record as log.log() would, without the cost of finding the caller's source line."""
     shown = log_fields(record)
-    extra, message = fields(**shown), format_message(shown)
+    message, extra = format_message(shown), fields(**shown)
     log.handle(log.makeRecord(ACCESS_LOGGER, level, "", 0, "%s", (message,), None, None, extra))
