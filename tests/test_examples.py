@@ -97,7 +97,7 @@ def front(
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("name", [*DAYS, "python_client.py"])
-def test_example(
+def test_example_runs_behind_each_proxy(
     name: str,
     front: tuple[str, str],
     command: Command,
@@ -128,7 +128,7 @@ GOOD = {
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("program", LOADS)
-def test_load_generator(
+def test_load_generator_counts_no_error(
     program: str, front: tuple[str, str], command: Command, service: Service
 ) -> None:
     name, url = front

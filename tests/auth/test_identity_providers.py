@@ -375,7 +375,9 @@ def test_sender_constrained_tokens_are_refused_unless_that_is_ignored() -> None:
         (["JWT"], "JWT ", False),
     ],
 )
-def test_token_types(types: Any, typ: str | None, accepted: bool) -> None:
+def test_token_types_of_an_issuer_restrict_its_tokens(
+    types: Any, typ: str | None, accepted: bool
+) -> None:
     verifier = verifier_of([{**ENTRY, "token_types": types}], [public_jwk("RS256")])
     token = make_token(iss=ENTRY["issuer"], aud="members", headers={"typ": typ})
     if accepted:

@@ -103,7 +103,9 @@ async def test_hosts_of_no_proxy_are_connected_directly(monkeypatch: pytest.Monk
         (" , ", "https://keys.example/", False),
     ],
 )
-def test_no_proxy(monkeypatch: pytest.MonkeyPatch, no_proxy: str, url: str, direct: bool) -> None:
+def test_no_proxy_names_hosts_that_are_reached_directly(
+    monkeypatch: pytest.MonkeyPatch, no_proxy: str, url: str, direct: bool
+) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "proxy.example:3128")
     monkeypatch.setenv("NO_PROXY", no_proxy)
     assert (Proxy.for_url(urlsplit(url)) is None) is direct

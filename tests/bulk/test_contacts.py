@@ -50,7 +50,7 @@ PHOTO = "PHOTO;ENCODING=b;TYPE=JPEG:" + "\r\n ".join(["QUJD" * 18] * 2000)
         ("FN:Ada\r\nEMAIL:nobody", "bad email"),
     ],
 )
-def test_card(card: str, expected: Member | str, size: int) -> None:
+def test_card_is_a_member_or_refused(card: str, expected: Member | str, size: int) -> None:
     text = f"BEGIN:VCARD\r\nVERSION:3.0\r\n{card}\r\nEND:VCARD\r\n"
     last = "BEGIN:VCARD\nFN:Last\nEND:VCARD\n"
     assert read(text + last, size)[0] == [expected, ("Last", None, None)]
@@ -72,7 +72,7 @@ def test_card_in_another_encoding_is_refused() -> None:
 
 
 @pytest.mark.parametrize("size", [1, 50, 100_000])
-def test_entries_of_people(size: int) -> None:
+def test_ldif_entries_of_people_are_members(size: int) -> None:
     text = """version: 1
 
 # a comment

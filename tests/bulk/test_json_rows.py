@@ -96,7 +96,7 @@ def test_keys_are_recognised_like_headings() -> None:
 
 
 @pytest.mark.parametrize("size", [1, 7, 1000])
-def test_elements_of_an_array(size: int) -> None:
+def test_elements_of_an_array_are_rows(size: int) -> None:
     data = b"""[{"name": "Ada", "note": "]}\\" {[", "more": [{"x": 1}]},
  {
   "name": "Bob"

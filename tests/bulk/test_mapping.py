@@ -55,7 +55,9 @@ def sources(header: str, *columns: tuple[str, str]) -> dict[str, list[str]]:
         ("Name,Name Prefix,Company Name,Default Address Phone,Home Fax", {"name": ["Name"]}),
     ],
 )
-def test_columns_of_each_field(header: str, expected: dict[str, list[str]]) -> None:
+def test_header_leads_to_the_columns_of_each_field(
+    header: str, expected: dict[str, list[str]]
+) -> None:
     assert sources(header) == expected
 
 

@@ -88,7 +88,7 @@ def test_each_file_has_an_expectation() -> None:
 
 @pytest.mark.parametrize("size", [1, 10**6])
 @pytest.mark.parametrize("name", EXPECTED)
-def test_rows_of_a_file(name: str, size: int) -> None:
+def test_file_of_another_program_is_read(name: str, size: int) -> None:
     data = (FILES / name).read_bytes()
     pieces = (data[start : start + size] for start in range(0, len(data), size))
     found: list[object] = []
@@ -106,7 +106,9 @@ def stored(collection: Any) -> set[tuple[str, str | None, str | None]]:
     return {(m["name"], m["email"], m["phone"]) for m in collection.find()}
 
 
-async def test_files_over_http(api: Api, admin: pymongo.MongoClient[dict[str, Any]]) -> None:
+async def test_files_are_imported_over_http(
+    api: Api, admin: pymongo.MongoClient[dict[str, Any]]
+) -> None:
     headers = {"Content-Type": "text/csv"}
     for name, expected in EXPECTED.items():
         body = (FILES / name).read_bytes()
@@ -123,7 +125,7 @@ async def test_files_over_http(api: Api, admin: pymongo.MongoClient[dict[str, An
     assert stored(admin["test"]["members"]) == MEMBERS
 
 
-def test_files_from_the_command_line(
+def test_files_are_loaded_from_the_command_line(
     folder: Path, servers: PrivateServers, admin: Any, database_name: str
 ) -> None:
     mongodb = {"uri": servers.mongodb_uri, "database": database_name}
@@ -136,7 +138,7 @@ def test_files_from_the_command_line(
     assert stored(admin[database_name]["members"]) == MEMBERS
 
 
-async def test_options_over_http(api: Api) -> None:
+async def test_options_apply_over_http(api: Api) -> None:
     async def load(name: str, query: str, media_type: str = "text/csv") -> list[str]:
         body = (FILES / name).read_bytes()
         headers = {"Content-Type": media_type}

@@ -61,7 +61,7 @@ READS: list[tuple[dict[str, str], int]] = [
 ]
 
 
-async def test_read_conditions(api: Api, version_3: datetime) -> None:
+async def test_conditions_of_a_read_decide_its_status(api: Api, version_3: datetime) -> None:
     for path in (BY_ID, BY_NAME):
         for method in ("GET", "HEAD"):
             for headers, status in READS:
@@ -107,7 +107,9 @@ MERGE_PATCH = {"Content-Type": "application/merge-patch+json"}
 @pytest.mark.parametrize(
     ("method", "path"), [("PUT", BY_ID), ("PUT", BY_NAME), ("PATCH", BY_ID), ("DELETE", BY_ID)]
 )
-async def test_write_conditions(api: Api, admin: Admin, method: str, path: str) -> None:
+async def test_conditions_of_a_write_decide_its_status(
+    api: Api, admin: Admin, method: str, path: str
+) -> None:
     members = admin["test"]["members"]
     before = members.find_one({"_id": 1})
     assert before
@@ -221,7 +223,7 @@ class TestWhereItIsRequired:
         assert answer.code in (200, 204)
 
 
-def test_precondition_of_headers() -> None:
+def test_headers_are_parsed_to_a_precondition() -> None:
     def demanded(**headers: str) -> Precondition:
         return parse_precondition(
             HTTPHeaders({name.replace("_", "-"): value for name, value in headers.items()})

@@ -15,7 +15,9 @@ def test_state_table_has_every_state_and_each_is_reachable() -> None:
     }
 
 
-def test_states_of_two_requests(run: Run, observed: set[tuple[State, State]]) -> None:
+def test_two_requests_take_the_drawn_transitions(
+    run: Run, observed: set[tuple[State, State]]
+) -> None:
     put = b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello"
 
     async def main() -> None:

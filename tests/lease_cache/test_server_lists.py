@@ -156,7 +156,7 @@ async def test_write_keeps_readers_by_the_replaced_list_from_its_keys() -> None:
         await until_hit(uninformed, source)
 
 
-async def test_nobody_reads_by_a_new_list_before_earlier_writes_are_over() -> None:
+async def test_no_process_reads_by_a_new_list_before_earlier_writes_are_over() -> None:
     source, registry = Source(1), MemoryRegistry()
     async with changing(registry, source) as (one, path, other, other_path):
         old = servers(one)

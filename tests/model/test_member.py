@@ -192,7 +192,7 @@ def test_invisible_characters_cost_no_more_than_others(inside: str) -> None:
 
 
 @given(st.text(st.sampled_from("ab \t\u3000\u200b\u2060\ufeff\xad"), max_size=12))
-def test_what_is_trimmed_stays_as_it_is(text: str) -> None:
+def test_trimming_is_idempotent(text: str) -> None:
     trimmed = characters.trim(text)
     assert characters.trim(trimmed) == trimmed
 
@@ -313,7 +313,7 @@ def test_normalize_name_is_idempotent(name: str) -> None:
     assert normalize_name(once) == once
 
 
-def test_member_to_json() -> None:
+def test_member_is_encoded_in_the_order_of_its_fields() -> None:
     member = Member.from_draft(42, make_draft(name="Zoë", phone="555-0100"))
     assert member.version == 1
     assert member.to_json().decode() == (

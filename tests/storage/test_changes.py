@@ -111,7 +111,7 @@ async def test_stream_of_the_service_opens_and_closes_without_waiting_for_a_chan
         await mongo.close()
 
 
-async def test_changes_read_from_events(mongo: Mongo, members: Any) -> None:
+async def test_events_are_read_as_changes(mongo: Mongo, members: Any) -> None:
     """Events close together may form one batch, in which no change occurs twice."""
     async with tail(mongo) as batches:
         steps: list[tuple[Callable[[], Any], Change]] = [

@@ -147,7 +147,7 @@ async def test_delete_removes_a_member_once(store: MemberStore) -> None:
 
 
 @EITHER_DRIVER
-async def test_page_in_every_order(store: MemberStore) -> None:
+async def test_page_is_sorted_in_every_order(store: MemberStore) -> None:
     for name in ("b", "a", "d", "c"):
         await store.insert(make_draft(name=name))
 

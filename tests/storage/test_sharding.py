@@ -78,6 +78,6 @@ async def test_only_requests_that_name_no_id_are_sent_to_every_shard(
         ("createIndexes", {"indexes": [{"key": {"name": 1}, "unique": True}]}, REFUSED),
     ],
 )
-def test_rules_of_a_router(command: str, body: dict[str, Any], route: Route) -> None:
+def test_route_of_a_command_is_predicted(command: str, body: dict[str, Any], route: Route) -> None:
     assert [*routes(command, {command: "members", **body})] == [route]
     assert [*routes(command, {command: "users", **body})] == []

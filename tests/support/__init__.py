@@ -1,1 +1,1 @@
-"""Helpers that several test modules share."""
+"""Clients, servers and checks that several test modules share."""

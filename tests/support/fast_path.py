@@ -1,4 +1,4 @@
-"""Helps to compare the fast path with the handlers."""
+"""Responses of the fast path and of the handlers, to compare them."""
 
 import re
 
@@ -29,7 +29,7 @@ class Counting(HTTPServerConnectionDelegate):
 
 
 def make_counting_app(services: Services) -> MemberCacheApplication:
-    """Return the application of a service; behind its fast path, a Counting counts the requests."""
+    """Return the application of a service, which counts the requests behind its fast path."""
     app = make_app(services)
     assert isinstance(app, MemberCacheApplication)
     app.application = Counting(app.application)
