@@ -65,7 +65,7 @@ async def _keep(folder: Path, servers: PrivateServers, members: Any) -> None:
         address = ("127.0.0.1", service.port)
         consumer = Consumer(folder, f"http://127.0.0.1:{service.port}", cluster.token)
         consumer.start()
-        churn = Churn(members, [address], cluster.token)
+        churn = Churn(members, [address], cluster.token, pause=0.02)
         changing = asyncio.create_task(churn.run())
         try:
             await _lose_all_cursors(consumer, service, members)

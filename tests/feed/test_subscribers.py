@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import urllib.request
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -44,9 +45,15 @@ async def until_left(services: Services, count: int = 0) -> None:
 
 
 async def test_slow_subscriber_is_disconnected_and_affects_no_other(
-    follow: Follow, http_server: AnyServer, members: Any, services: Services
+    follow: Follow,
+    http_server: AnyServer,
+    members: Any,
+    services: Services,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    count = 2500  # more than the shared buffer, and than the buffers of the kernel
+    limits = replace(services.feed._limits, buffer_bytes=2**17)
+    monkeypatch.setattr(services.feed, "_limits", limits)
+    count = 1000  # more than the shared buffer, a piece, and the buffers of the kernel
     request = (
         f"GET /members/changes HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token_of(1)}\r\n"
         "Connection: close\r\n\r\n"
@@ -175,7 +182,7 @@ async def test_subscriber_that_reads_nothing_is_disconnected(
     async with bare_connection(http_server, limit=4096, buffer=4096) as (reader, writer):
         writer.write(request.encode())
         await reader.readuntil(b"ready")
-        documents = [{"_id": number, "name": f"{number:0250}"} for number in range(1, 5001)]
+        documents = [{"_id": number, "name": f"{number:0250}"} for number in range(1, 601)]
         await asyncio.to_thread(members.insert_many, documents)
         await until_left(services)
     assert services.feed.metrics.disconnections["slow"] == 1

@@ -110,7 +110,7 @@ async def _read(cache: LeaseCache, database: Database, outcome: Outcome) -> None
         if found.entry.version < least:
             outcome.wrong.append(f"{found.status} of {found.entry.version} after {least}")
         outcome.last_status = found.status
-        await asyncio.sleep(0.013)
+        await asyncio.sleep(0.031)
 
 
 async def _write(cache: LeaseCache, database: Database, schedule: Schedule) -> None:

@@ -27,8 +27,11 @@ class _JumpingSelector(selectors.SelectSelector):
         self.now = 1000.0
 
     def select(self, timeout: float | None = None) -> Any:
-        self.now += timeout or 0.0
-        return super().select(0)
+        if timeout is None:  # no timer is left: a thread may be awaited
+            return super().select(0)
+        # No socket is in use, and a thread adds its callback to the loop itself.
+        self.now += timeout
+        return []
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):

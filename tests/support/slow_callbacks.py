@@ -14,8 +14,9 @@ import time
 from asyncio.events import Handle
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from threading import get_ident
+from types import CodeType
 from typing import Any
 
 import pytest
@@ -137,12 +138,19 @@ def _owner_of_task(task: "asyncio.Task[Any]") -> str:
     code = getattr(coroutine, "cr_code", None)
     if code is None:
         return ""
-    name = str(code.co_qualname)
+    name = _name_of_code(code)
     if name == "RequestHandler._execute":
         frame = coroutine.cr_frame
         handler = type(frame.f_locals["self"]) if frame else None
         is_ours = handler is not None and handler.__module__.startswith("tornado_members.")
         return f"{handler.__qualname__} (of a request)" if handler and is_ours else ""
+    return name
+
+
+@cache
+def _name_of_code(code: CodeType) -> str:
+    """Return the name of a coroutine function; empty if it is not the service's or Tornado's."""
+    name = code.co_qualname
     # A command such as `seed` has its event loop to itself.
     is_served = "/tornado_members/" in code.co_filename and "/commands/" not in code.co_filename
-    return name if is_served else ""
+    return name if is_served or name == "RequestHandler._execute" else ""
