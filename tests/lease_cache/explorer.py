@@ -55,6 +55,7 @@ Row = tuple[tuple[int, Any], ...]  # answers, each with the number of the corout
 Label = tuple[Any, ...]  # describes a step for the report
 Routine = Coroutine[Any, Any, None]
 _ROWS_CHECKED = 4
+_ATOMS = frozenset({int, bytes, str, bool, type(None)})
 FAILED = "failed"  # the answer to a command that raises NodeUnavailable
 REFUSED = "refused"  # by a primary without a majority; raises StoreUnavailable
 DEAD = "dead"  # ends the coroutine: its process has died
@@ -386,9 +387,11 @@ def _variables(routine: Any) -> tuple[Any, ...]:
 
 def _plain(value: Any) -> Any:
     """Return a hashable value that is equal for equal values."""
-    if type(value) in (int, bytes, str, bool, type(None)):
+    if type(value) in _ATOMS:
         return value
     match value:
+        case list() | tuple() | dict():
+            return tuple(map(_plain, value.items() if isinstance(value, dict) else value))
         case LeaseProtocol():
             nonces, fence = value._word.__self__, value._fence  # type: ignore[attr-defined]
             words = (word for word in vars(value).values() if type(word) is bytes)
@@ -399,8 +402,6 @@ def _plain(value: Any) -> Any:
         # The variables of a coroutine follow: it is awaited.
         case ModelNode() | Coroutine() | SingleFlight() | MethodType():
             return type(value)
-        case list() | tuple() | dict():
-            return tuple(map(_plain, value.items() if isinstance(value, dict) else value))
     return length_hint(value) if isinstance(value, Iterator) else value
 
 

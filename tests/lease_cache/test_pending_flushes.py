@@ -19,7 +19,6 @@ from tornado_members.lease_cache.clock import clock
 from tornado_members.lease_cache.errors import NotAnnounced
 from tornado_members.lease_cache.look_ups import HIT
 from tornado_members.lease_cache.pending_flushes import (
-    REUSE_SECONDS,
     NodePendingFlushes,
     PendingFlush,
     PendingFlushWatcher,
@@ -27,7 +26,8 @@ from tornado_members.lease_cache.pending_flushes import (
 from tornado_members.storage.mongo import Mongo
 from tornado_members.storage.pending_flushes import PendingFlushCollection
 
-WRITES_END_AFTER = 1.5  # seconds; process() gives a write half of one
+REUSE_SECONDS = 0.2  # in these tests; process() gives a write half a second
+WRITES_END_AFTER = REUSE_SECONDS + 0.5  # seconds
 
 Admin = pymongo.MongoClient[dict[str, Any]]
 
@@ -42,6 +42,12 @@ class Counting(PendingFlushCollection):
         await super().record(flush)
 
 
+@pytest.fixture(autouse=True)
+def _end_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the writes that rely on one record end sooner."""
+    monkeypatch.setattr(pending_flushes, "REUSE_SECONDS", REUSE_SECONDS)
+
+
 @pytest.fixture
 def store(mongo: Mongo) -> Counting:
     return Counting(mongo)
@@ -52,14 +58,14 @@ async def hit(*caches: LeaseCache, source: Source) -> None:
     for cache in caches:
         async with asyncio.timeout(60):
             while await status(cache, source) != HIT:
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(0.02)
 
 
 async def until_flushed(store: Counting) -> None:
     """Wait until no flush is pending."""
     async with asyncio.timeout(60):
         while await store.read():
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.05)
 
 
 async def missed(cache: LeaseCache, source: Source, server: Popen[bytes]) -> None:
@@ -97,17 +103,20 @@ async def test_store_records_nothing_without_outages(store: Counting) -> None:
     assert store.records == 0
 
 
-async def test_store_records_once_per_second_of_an_outage_not_per_write(store: Counting) -> None:
+async def test_store_records_once_per_second_of_an_outage_not_per_write(
+    store: Counting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pending_flushes, "REUSE_SECONDS", second := 0.5)
     loop = asyncio.get_running_loop()
     writes = 0
     async with process("127.0.0.1:1", timing=KEEN, flush_store=store) as one:
         async with one.changing(b"a"):
             began = loop.time()
-        while (seconds := loop.time() - began) < 2 * REUSE_SECONDS + 0.5 or writes < 20:
+        while (seconds := loop.time() - began) < 3 * second or writes < 20:
             async with one.changing(b"a"):
                 writes += 1
             await asyncio.sleep(0.02)
-    assert 3 <= store.records <= 2 + seconds / REUSE_SECONDS
+    assert 3 <= store.records <= 2 + seconds / second
 
 
 async def test_write_has_no_time_left_after_a_pause_behind_its_record() -> None:
@@ -183,18 +192,17 @@ async def test_pending_flush_recorded_while_a_node_returns_is_found(store: Count
 
 
 async def test_pending_flush_is_not_done_while_its_writes_may_still_commit(store: Counting) -> None:
-    source = Source(1)
-    flush = PendingFlush("", "another", "0", WRITES_END_AFTER)
+    source, seconds = Source(1), 1.5
     async with own_memcached() as (_, address):
         async with process(address, timing=KEEN, flush_store=store) as one:
             await hit(one, source=source)
         source.version = 2
-        for number in range(6):
-            await store.record(PendingFlush(address, flush.process, str(number), WRITES_END_AFTER))
+        for number in range(4):
+            await store.record(PendingFlush(address, "another", str(number), seconds))
             if number == 0:
                 opening = process(address, timing=KEEN, flush_store=store)
                 newcomer = await opening.__aenter__()
-            await asyncio.sleep(WRITES_END_AFTER / 3)
+            await asyncio.sleep(seconds / 3)
             assert newcomer.states()[address] in ("node-recovering", "node-flush-pending")
             assert newcomer.counts.epochs_set == 0
         await hit(newcomer, source=source)

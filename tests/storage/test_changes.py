@@ -181,17 +181,17 @@ async def test_change_stream_holds_few_events_after_an_import(
     """MongoDB by default sends as many events as fit into 16 MiB."""
     async with tail(mongo) as batches:
         token = (await anext(batches)).token
-    members.insert_many([{"_id": i, "name": f"{i}"} for i in range(1, 2001)])
+    members.insert_many([{"_id": i, "name": f"{i}"} for i in range(1, 1201)])
     database = admin["test"]
     database.command("profile", 2, filter={"op": "getmore"})
     try:
         async with tail(mongo, token) as batches:
-            assert len(await collect(batches, 2000)) == 2000
+            assert len(await collect(batches, 1200)) == 1200
     finally:
         database.command("profile", 0, filter="unset")
         sent = [entry.get("nreturned", 0) for entry in database["system.profile"].find()]
         database.drop_collection("system.profile")
-    assert sum(sent) >= 1000  # the profile does not include the first batch
+    assert sum(sent) >= 700  # the profile does not include the first batch
     assert max(sent) <= 500
 
 
@@ -256,7 +256,7 @@ async def test_expired_token_raises_history_lost(
         with Admin(own.mongodb_uri) as admin:
             async with asyncio.timeout(60):
                 while _can_go_on(admin, token):
-                    admin["test"]["others"].insert_many([{"x": "x" * 100_000} for _ in range(100)])
+                    admin["test"]["others"].insert_many([{"x": "x" * 100_000} for _ in range(20)])
                     await asyncio.sleep(0.1)
         for mongo in mongos:
             with pytest.raises(HistoryLost):

@@ -323,11 +323,10 @@ async def test_list_by_a_common_prefix_in_the_order_of_names_reads_only_ranges(
         assert sum(entry["docsExamined"] for entry in entries) <= 27 + 50
 
 
-MANY = 10_010
+MANY = 1010
 
 
-@pytest.mark.slow_callbacks  # it inserts ten batches at once
-async def test_list_page_10000_reads_as_many_keys_as_page_1(
+async def test_list_page_1000_reads_as_many_keys_as_page_1(
     store: MemberStore, admin: Admin, database_name: str
 ) -> None:
     """Measured in keys and documents that MongoDB examines."""
@@ -341,9 +340,7 @@ async def test_list_page_10000_reads_as_many_keys_as_page_1(
             ordered = members[::-1] if descending else members
             with profiled(admin, database_name) as entries:
                 assert await store.page(query) == ordered[:3]
-                assert (
-                    await store.page(query_after(query, ordered[9_999])) == ordered[10_000:10_003]
-                )
+                assert await store.page(query_after(query, ordered[999])) == ordered[1000:1003]
             first, late = [(entry["keysExamined"], entry["docsExamined"]) for entry in entries]
             assert first == late == (3, 3)
 

@@ -312,6 +312,7 @@ async def test_transaction_of_a_killed_writer_is_ended(
     await mongo.close()
 
 
+@EITHER_DRIVER
 @pytest.mark.usefixtures("patient_mongodb")
 async def test_transaction_of_another_program_is_not_ended(
     servers: PrivateServers, store: MemberStore, admin: Admin, driver: Any
