@@ -136,6 +136,7 @@ async def test_fast_path_of_lists_reports_errors_as_the_handler_does(
     monkeypatch.setattr(services.directory._store._lists._readiness, "stage", Stage.NAMED)
     problem(await api("GET", "/members?q=ada"), 503, "preparing")
     assert (await api("GET", "/members")).code == 200
+    assert services.requests.in_flight == 0
 
 
 @pytest.mark.parametrize("is_shed", [True, False], ids=["shed", "full"])
