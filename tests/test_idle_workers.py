@@ -16,7 +16,6 @@ from tests.support.memcached import send_to_memcached, start_memcached
 from tests.support.sharding import RoutedCommands
 from tornado_members.admin.status import ProcessStatus
 from tornado_members.lease_cache.echoes import ECHOES
-from tornado_members.lease_cache.node_health import Timing
 from tornado_members.services import Services
 from tornado_members.settings import Settings
 from tornado_members.storage.leader_election import LOCK_SECONDS
@@ -26,6 +25,7 @@ Admin = pymongo.MongoClient[dict[str, Any]]
 
 _SECONDS = 5.0
 _HEARTBEAT_SECONDS = 1.0
+_PAUSE_SECONDS = 0.7  # between two heartbeats to a node that the process does not read
 _PROBE_SECONDS = 4 * TICK  # between two probes of a node that the process does not read
 _PROBE_BYTES = 60  # at most: a get of the epoch and the quarantine
 
@@ -121,8 +121,7 @@ async def test_idle_process_sends_few_commands(
     for kind, number in sent.items():
         assert number <= _MOST.get(kind, 0.0) * seconds + 2, (kind, sent)
     assert bool(sent["getMore members"]) is is_leader
-    timing = Timing(heartbeat=_HEARTBEAT_SECONDS, timeout=1.0, return_after=0.0)
-    probes, beats = seconds / _PROBE_SECONDS + 2, seconds / timing.resting_pause + 2
+    probes, beats = seconds / _PROBE_SECONDS + 2, seconds / _PAUSE_SECONDS + 2
     beat_bytes = len(ECHOES[-1][0])  # the longest
     assert 0 < received <= probes * _PROBE_BYTES + beats * beat_bytes + len(b"stats\r\n")
     assert process_status.report().is_ready

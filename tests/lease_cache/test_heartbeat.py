@@ -11,6 +11,7 @@ import pytest
 
 from tornado_members.lease_cache.clock import clock
 from tornado_members.lease_cache.heartbeat import HeartbeatThread
+from tornado_members.lease_cache.node_health import Timing
 
 NEVER = float("-inf")
 
@@ -165,6 +166,17 @@ def test_pause_between_probes_is_longer_while_the_node_is_not_read() -> None:
     assert thread._next_pause() == 0.05
     is_read = False
     assert thread._next_pause() == 0.1
+
+
+@pytest.mark.parametrize("timeout", [0.001, 0.02, 0.05, 0.1, 1.0])
+def test_waiting_writer_notices_the_end_of_an_outage_that_a_resting_process_misses(
+    timeout: float,
+) -> None:
+    """A time-out may be a quarter longer than its name."""
+    timing = Timing(heartbeat=0.2, timeout=timeout, return_after=1.0)
+    longest_outage = timing.resting_pause + 1.25 * timeout
+    assert longest_outage + 2 * timing.pause + 1.25 * timeout <= timing.noticed + 1e-9
+    assert timing.pause < timing.resting_pause <= 0.7 * timing.heartbeat + 1e-9
 
 
 def _wait_until(condition: Callable[[], bool]) -> None:
