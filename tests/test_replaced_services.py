@@ -64,7 +64,7 @@ class Member:
                 phones.add(json.loads(reply.body)["phone"])
                 if b"; hit" in reply.headers[b"cache-status"]:
                     return phones
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(0.03)
 
 
 async def replace_while_memcached_hangs(

@@ -62,7 +62,7 @@ def test_slow_readers_and_early_senders_do_not_fill_the_memory(
 ) -> None:
     names = (f"{i:06}" + "👩" * 249 for i in range(1, COUNT + 1))
     people = (
-        {"_id": i, "name": name, "nameFold": name, "email": None, "phone": None, "version": 1}
+        {"_id": i, "name": name, "nameFold": str(i), "email": None, "phone": None, "version": 1}
         for i, name in enumerate(names, 1)
     )
     admin[database_name]["members"].insert_many(people)

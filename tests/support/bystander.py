@@ -8,7 +8,6 @@ measures more when the loop has work, so attacks should end soon.)
 
 import http.client
 import threading
-import time
 from collections.abc import Callable
 from typing import Self
 
@@ -42,6 +41,7 @@ class Bystander:
         self._clock = clock
         self._worst = 0.0
         self._responses = 0
+        self._responded = threading.Condition()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run)
         self.failure: Exception | None = None
@@ -57,23 +57,27 @@ class Bystander:
 
     def reset(self) -> None:
         """Start the measurement again."""
-        self._worst, self._responses = 0.0, 0
+        with self._responded:
+            self._worst = 0.0
 
     def worst(self) -> float:
         """Return the longest latency since `reset`, in seconds, after another two responses."""
-        enough = self._responses + 2
-        while self._responses < enough and self.failure is None:
-            time.sleep(0.0005)
+        with self._responded:
+            enough = self._responses + 2
+            self._responded.wait_for(lambda: self._responses >= enough or self.failure)
+            worst = self._worst
         if self.failure is not None:
             raise self.failure
-        return self._worst
+        return worst
 
     def _run(self) -> None:
         try:
             while not self._over.is_set():
                 self._send()
         except Exception as error:  # noqa: BLE001  # worst() raises it
-            self.failure = error
+            with self._responded:
+                self.failure = error
+                self._responded.notify()
 
     def _send(self) -> None:
         path, headers = self._request
@@ -83,5 +87,7 @@ class Bystander:
         response.read()
         latency = self._clock() - began
         assert response.status == 200, response.status
-        self._worst = max(self._worst, latency)
-        self._responses += 1
+        with self._responded:
+            self._worst = max(self._worst, latency)
+            self._responses += 1
+            self._responded.notify()

@@ -98,21 +98,26 @@ class ReplicaSet(ProgramGroup):
                 for node in self.nodes:
                     if node is not other_than and await asyncio.to_thread(self._is_primary, node):
                         return node
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(0.1)  # each question is a connection
 
     async def all_well(self) -> None:
         """Wait for a primary that both others follow, so that any one of them may be lost."""
         async with asyncio.timeout(START_SECONDS):
             while await asyncio.to_thread(self._states) != {1: 1, 2: 2}:
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0.1)
 
     async def kill_primary(self) -> None:
         """Kill the primary as a power cut would; it returns when there is another primary."""
+        node = await self.kill_primary_for_good()
+        node.start()
+
+    async def kill_primary_for_good(self) -> Program:
+        """Kill the primary; return its node once there is another primary."""
         await self.all_well()
         node = await self.primary()
         await node.end(signal.SIGKILL)
         await self.primary()
-        node.start()
+        return node
 
     async def step_down(self) -> None:
         """Step the primary down, as an upgrade would."""

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, Protocol
 
 from tests.support.hot_members import HotMembers, Record, ShortLivedName
-from tests.support.http_client import NoResponse
+from tests.support.http_client import HttpClient, NoResponse
 from tests.support.programs import ServiceProgram
 from tests.support.recording_client import RecordingClient
 
@@ -115,32 +115,42 @@ class Storm:
 
         They have so many seconds, under the load of the storm.
         """
-        members = [*self.hot.steady, *self.hot.renamed, *self.hot.resting]
-        readers = [
-            self._read_until_hit(service, member_id, seconds)
-            for service in self._cluster.services
-            for member_id in members
-        ]
-        return [cold for cold in await asyncio.gather(*readers) if cold]
+        async with asyncio.TaskGroup() as tasks:
+            findings = [
+                tasks.create_task(self._find_cold(service, seconds))
+                for service in self._cluster.services
+            ]
+        return [cold for finding in findings for cold in finding.result()]
 
-    async def _read_until_hit(
-        self, service: ServiceProgram, member_id: int, seconds: float
-    ) -> str | None:
-        status: bytes | None = None
+    async def _find_cold(self, service: ServiceProgram, seconds: float) -> list[str]:
+        """Read one member after another: once one hits, the others usually need one read each."""
+        until = time.monotonic() + seconds
+        members = [*self.hot.steady, *self.hot.renamed, *self.hot.resting]
         client = service.client(self._cluster.token)
         try:
-            async with asyncio.timeout(seconds):
-                while True:
-                    with suppress(NoResponse):
-                        reply = await client(b"GET", b"/members/%d" % member_id)
-                        status = reply.headers.get(b"cache-status")
-                    if status and b"; hit" in status:
-                        return None
-                    await asyncio.sleep(0.02)  # a busy worker reads the node for short times only
-        except TimeoutError:
-            return f"member {member_id} through {service.name}: {status!r}"
+            found = [await self._read_until_hit(client, member_id, until) for member_id in members]
         finally:
             client.close()
+        return [
+            f"member {member_id} through {service.name}: {status!r}"
+            for member_id, (is_hit, status) in zip(members, found, strict=True)
+            if not is_hit
+        ]
+
+    async def _read_until_hit(
+        self, client: HttpClient, member_id: int, until: float
+    ) -> tuple[bool, bytes | None]:
+        """Read a member until it hits; return whether it did, and its last Cache-Status."""
+        status: bytes | None = None
+        while True:
+            with suppress(NoResponse):
+                reply = await client(b"GET", b"/members/%d" % member_id)
+                status = reply.headers.get(b"cache-status")
+            if status and b"; hit" in status:
+                return True, status
+            if time.monotonic() > until:
+                return False, status
+            await asyncio.sleep(0.02)  # a busy worker reads the node for short times only
 
     async def race(self, slow: ServiceProgram, fast: ServiceProgram, spread: float) -> None:
         """Once for each member, read it through one service while another changes it.
