@@ -63,8 +63,9 @@ class ReplicaSet(ProgramGroup):
         super().__init__()
         self._election_ms = election_ms
         self.clients: Sequence[Program] = ()  # that proxies distinguish, besides the nodes
+        parameters = ["enableTestCommands=1", "diagnosticDataCollectionEnabled=false"]
         self.nodes = [
-            mongod(folder, f"mongod-{number}", lasting_port(), parameters=["enableTestCommands=1"])
+            mongod(folder, f"mongod-{number}", lasting_port(), parameters=parameters)
             for number in (1, 2, 3)
         ]
         targets = [f"127.0.0.1:{node.port}" for node in self.nodes]
