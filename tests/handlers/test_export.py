@@ -33,11 +33,10 @@ NDJSON = {"Accept": "application/x-ndjson"}
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
     """With time-outs that a test can wait for."""
-    mongodb = settings.mongodb.model_copy(update={"timeout_ms": 300})
     limits = settings.server.limits.model_copy(update={"write_seconds": 0.5})
     server = settings.server.model_copy(update={"limits": limits})
     members = settings.members.model_copy(update={"transfer_retry_seconds": 1})
-    return settings.model_copy(update={"mongodb": mongodb, "server": server, "members": members})
+    return settings.model_copy(update={"server": server, "members": members})
 
 
 def fill(admin: Admin, database: str, count: int, length: int = 10) -> None:
@@ -250,32 +249,6 @@ async def test_export_ends_when_its_client_disconnects(
             await services.requests.idle.wait()
 
 
-async def test_export_waits_for_a_short_outage_and_is_aborted_by_a_long_one(
-    http_server: Any, admin: Admin, servers: PrivateServers, services: Services
-) -> None:
-    (mongod,) = [process for process in servers.processes() if process.name() == "mongod"]
-    fill(admin, "test", 3000, length=255)
-    for is_short in (True, False):
-        async with small_connection(http_server) as (reader, writer):
-            writer.write(request("/members", "Accept: text/csv", "Connection: close"))
-            await reader.readline()
-            suspend(mongod)
-            try:
-                reading = asyncio.create_task(read_all(reader))
-                if is_short:
-                    await asyncio.sleep(0.2)
-                else:
-                    await asyncio.wait([reading], timeout=8)
-                    assert reading.done()
-            finally:
-                mongod.resume()
-            received = await reading
-        assert received.endswith(b"0\r\n\r\n") is is_short
-        if is_short:
-            assert received.count(b"'+1 555\r\n") == 3000
-    assert services.requests.in_flight == 0
-
-
 async def read_all(
     reader: asyncio.StreamReader, suppressed: tuple[type[OSError], ...] = (ConnectionError,)
 ) -> bytes:
@@ -286,15 +259,50 @@ async def read_all(
     return bytes(received)
 
 
-async def test_export_during_an_outage_is_a_503(api: Api, servers: PrivateServers) -> None:
-    (mongod,) = [process for process in servers.processes() if process.name() == "mongod"]
-    suspend(mongod)
-    try:
-        answer = await api("GET", "/members", headers=CSV)
-    finally:
-        mongod.resume()
-    problem(answer, 503, "dependency-unavailable")
-    assert "Content-Disposition" not in answer.headers
+class TestOutages:
+    """With a time-out of MongoDB that is shorter than the outages."""
+
+    @pytest.fixture
+    def settings(self, settings: Settings) -> Settings:
+        mongodb = settings.mongodb.model_copy(update={"timeout_ms": 300})
+        return settings.model_copy(update={"mongodb": mongodb})
+
+    async def test_export_waits_for_a_short_outage_and_is_aborted_by_a_long_one(
+        self, http_server: Any, admin: Admin, servers: PrivateServers, services: Services
+    ) -> None:
+        (mongod,) = [process for process in servers.processes() if process.name() == "mongod"]
+        fill(admin, "test", 3000, length=255)
+        for is_short in (True, False):
+            async with small_connection(http_server) as (reader, writer):
+                writer.write(request("/members", "Accept: text/csv", "Connection: close"))
+                await reader.readline()
+                suspend(mongod)
+                try:
+                    reading = asyncio.create_task(read_all(reader))
+                    if is_short:
+                        await asyncio.sleep(0.2)
+                    else:
+                        await asyncio.wait([reading], timeout=8)
+                        assert reading.done()
+                finally:
+                    mongod.resume()
+                received = await reading
+            assert received.endswith(b"0\r\n\r\n") is is_short
+            if is_short:
+                assert received.count(b"'+1 555\r\n") == 3000
+        assert services.requests.in_flight == 0
+
+    async def test_export_during_an_outage_is_a_503(
+        self, api: Api, servers: PrivateServers
+    ) -> None:
+        (mongod,) = [process for process in servers.processes() if process.name() == "mongod"]
+        suspend(mongod)
+        try:
+            answer = await api("GET", "/members", headers=CSV)
+        finally:
+            mongod.resume()
+        problem(answer, 503, "dependency-unavailable")
+        assert "Content-Disposition" not in answer.headers
 
 
 @pytest.mark.parametrize("keep_alive", ["Connection: keep-alive", "X-None: none"])
