@@ -9,6 +9,8 @@ from typing import Any
 import pymongo
 import pytest
 
+from tests.support.mongodb import failing
+from tornado_members.errors import DependencyUnavailable
 from tornado_members.lease_cache.process_name import has_ended, process_name
 from tornado_members.storage import leader_election
 from tornado_members.storage.leader_election import LeaderElection
@@ -42,6 +44,26 @@ async def test_leader_lock_passes_on_with_the_progress(mongo: Mongo) -> None:
     assert not one.is_leader
     assert await other.acquire()
     assert other.progress == {"_data": "2"}
+
+
+async def test_leader_lock_is_acquired_although_a_connection_is_lost(
+    mongo: Mongo, admin: pymongo.MongoClient[dict[str, Any]]
+) -> None:
+    with failing(admin, 1, failCommands=["findAndModify"], closeConnection=True):
+        assert await LeaderElection(mongo, "test").acquire()
+
+
+async def test_leader_lock_is_not_acquired_unless_a_majority_acknowledges_it(
+    mongo: Mongo, admin: pymongo.MongoClient[dict[str, Any]]
+) -> None:
+    election = LeaderElection(mongo, "test")
+    error = {"code": 64, "errmsg": "waiting for replication timed out"}
+    with (
+        failing(admin, None, failCommands=["findAndModify"], writeConcernError=error),
+        pytest.raises(DependencyUnavailable),
+    ):
+        await election.acquire()
+    assert not election.is_leader
 
 
 async def test_former_leader_cannot_change_the_lock(mongo: Mongo, leases: Any) -> None:
