@@ -750,6 +750,9 @@ async def test_fast_path_requests_are_counted_and_logged(
         "subject": "somebody",
         "cache": "hit",
     }
+    through_handler = await api("GET", "/members/1", headers={"If-Match": "*"})
+    assert through_handler.headers["Cache-Status"] == "memcached; hit"
+    assert services.directory.cache_counts.hits == hits + 2
 
 
 @on_both
