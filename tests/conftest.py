@@ -307,8 +307,9 @@ def services(
         fields=member_fields,
     )
     if shared:
-        # No service whose signing keys are elsewhere reads anything in its data folder.
-        own = settings.model_dump(exclude={"data_dir"})
+        # No service whose signing keys are elsewhere reads anything in its data folder. The HTTP
+        # server is not part of the services.
+        own = settings.model_dump(exclude={"data_dir": True, "server": {"transport"}})
         key = (own, emptied_cache, tail_changes, member_fields)
         yield shared.get(key, opening)
         return
