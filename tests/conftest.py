@@ -153,6 +153,13 @@ def shared_services() -> Iterator[SharedServices]:
         yield shared
 
 
+@pytest.fixture(scope="session")
+def _services_end_first(servers: PrivateServers, shared_services: SharedServices) -> Iterator[None]:  # noqa: ARG001
+    """Close the services before the servers end, for which they would wait."""
+    yield
+    shared_services.close()
+
+
 @pytest.fixture
 def shared(
     request: pytest.FixtureRequest, shared_services: SharedServices
@@ -297,6 +304,7 @@ def services(
     tail_changes: bool,
     member_fields: FieldTable,
     shared: SharedServices | None,
+    _services_end_first: None,
 ) -> Iterator[Services]:
     opening = partial(
         open_services,
@@ -310,7 +318,7 @@ def services(
         # No service whose signing keys are elsewhere reads anything in its data folder. The HTTP
         # server is not part of the services.
         own = settings.model_dump(exclude={"data_dir": True, "server": {"transport"}})
-        key = (own, emptied_cache, tail_changes, member_fields)
+        key = (own, emptied_cache, tail_changes, member_fields.digest)
         yield shared.get(key, opening)
         return
 

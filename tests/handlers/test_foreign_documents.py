@@ -71,7 +71,10 @@ def settings(settings: Settings, *, is_recorded: bool) -> Settings:
 
 # For tests in which a document that is not a member meets a write. Recorded writes, which differ
 # from plain ones by their transaction only, meet three cases of each table.
-both_writes = pytest.mark.parametrize("is_recorded", [False, True], ids=["plain", "recorded"])
+# The scope groups them, so that they share services.
+both_writes = pytest.mark.parametrize(
+    "is_recorded", [False, True], ids=["plain", "recorded"], scope="module"
+)
 
 
 def of_table(table: Sequence[T], representatives: Sequence[T], *, is_recorded: bool) -> Sequence[T]:
@@ -144,6 +147,7 @@ async def test_names_of_such_documents_are_taken(api: Api, *, is_recorded: bool)
 @pytest.mark.parametrize(
     ("on_conflict", "is_recorded"),
     [("reject", False), ("skip", False), ("replace", False), ("replace", True)],
+    scope="module",
 )
 async def test_import_refuses_their_names_and_goes_on(api: Api, on_conflict: str) -> None:
     names = ["New", *HELD, "Last"]

@@ -537,10 +537,15 @@ async def test_fast_path_loads_the_misses_of_a_turn_with_one_query(
 
 @on_both
 async def test_fast_path_loads_no_absent_member_twice(
-    api: Api, handlers: Counting, services: Services, queries: list[int]
+    api: Api,
+    handlers: Counting,
+    services: Services,
+    queries: list[int],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     await cache_ada(api)
-    services.directory._store._batcher = Batcher(services.directory._store.find_members)
+    store = services.directory._store
+    monkeypatch.setattr(store, "_batcher", Batcher(store.find_members))
     before = handlers.requests
     queries.clear()
     for status in ("fwd=miss; stored", "hit"):

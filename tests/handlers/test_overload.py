@@ -92,6 +92,7 @@ class TestShedding:
         monkeypatch.setattr(services.load_shedder, "is_shedding", True)
         services.load_shedder.observe(60.0)
 
+    @pytest.mark.shared_services
     @on_both
     @pytest.mark.parametrize(
         ("method", "path", "body"),
