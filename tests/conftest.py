@@ -154,7 +154,7 @@ def shared_services() -> Iterator[SharedServices]:
 
 
 @pytest.fixture(scope="session")
-def _services_end_first(servers: PrivateServers, shared_services: SharedServices) -> Iterator[None]:  # noqa: ARG001
+def _services_end_first(servers: PrivateServers, shared_services: SharedServices) -> Iterator[None]:
     """Close the services before the servers end, for which they would wait."""
     yield
     shared_services.close()

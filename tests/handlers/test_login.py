@@ -21,7 +21,7 @@ from tests.support.api import Api, parsed, problem
 from tests.support.cases import cases
 from tests.support.tokens import AUDIENCE, ISSUER, make_token, public_jwk
 from tornado_members.app import make_app
-from tornado_members.auth import login_queue, passwords
+from tornado_members.auth import login_queue, passwords, revocations
 from tornado_members.auth.login_queue import Source
 from tornado_members.auth.own_issuer import OwnIssuer
 from tornado_members.auth.passwords import hash_password
@@ -29,6 +29,8 @@ from tornado_members.auth.signing import own_signing_key, rotate
 from tornado_members.services import Services
 from tornado_members.settings import Settings
 from tornado_members.storage.users import UserStore
+
+pytestmark = pytest.mark.shared_services
 
 PASSWORD = "correct horse"
 Admin = pymongo.MongoClient[dict[str, Any]]
@@ -56,11 +58,21 @@ def keys() -> Iterator[Path]:
         yield Path(name)
 
 
+@pytest.fixture(autouse=True)
+def fast_polls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Revoked tokens are polled often; test_revocations.py has the real interval."""
+    monkeypatch.setattr(revocations, "next_tick", partial(asyncio.sleep, 0.05))
+
+
 @pytest.fixture
-def settings(settings: Settings, folder: Path, keys: Path) -> Settings:
+def key_file(keys: Path) -> Path:
+    return keys / "jwks.json"
+
+
+@pytest.fixture
+def settings(settings: Settings, key_file: Path) -> Settings:
     """With an own issuer beside the issuer of all tests."""
-    shutil.copytree(keys, folder / "keys")
-    own = {"issuer": "us", "audience": "members", "jwks": {"file": folder / "keys" / "jwks.json"}}
+    own = {"issuer": "us", "audience": "members", "jwks": {"file": key_file}}
     other = {
         "issuer": ISSUER,
         "audience": AUDIENCE,
@@ -317,29 +329,43 @@ async def within_a_second_and_some(api: Api, headers: dict[str, str], status: in
             await asyncio.sleep(0.05)
 
 
-async def test_tokens_of_other_issuers_ignore_blocks_here(api: Api, users: UserStore) -> None:
+async def test_tokens_of_other_issuers_ignore_blocks_here(
+    api: Api, services: Services, users: UserStore
+) -> None:
     await users.add("somebody", "", 0)  # the subject of the tests' tokens
-    await asyncio.sleep(1.2)  # longer than a revocation takes
+    known = services.tokens._revocations
+    await known._load()
+    assert "somebody" in known._states
     assert (await api("PUT", "/members", {"name": "X"})).code == 201
 
 
-async def test_rotated_key_signs_and_old_tokens_remain_valid(api: Api, folder: Path) -> None:
-    await api.create("X")
-    file = folder / "keys" / "jwks.json"
-    before = bearer(await log_in(api))
-    await asyncio.to_thread(rotate, file, 60, spread_seconds=1.2)
-    after = bearer(await log_in(api))
-    for headers in (before, after):
-        assert (await api("GET", "/members/1", headers=headers)).code == 200
-    kids = [jwt.get_unverified_header(h["Authorization"][7:])["kid"] for h in (before, after)]
-    assert kids[0] != kids[1] == own_signing_key(file).kid
-    published = parsed(await api("GET", "/.well-known/jwks.json", rights=None))
-    assert {key["kid"] for key in published["keys"]} == set(kids)
+@pytest.mark.own_services
+class TestKeyFiles:
+    """Files that change while the service runs."""
 
+    @pytest.fixture
+    def key_file(self, keys: Path, folder: Path) -> Path:
+        return shutil.copytree(keys, folder / "keys") / "jwks.json"
 
-async def test_last_key_signs_while_the_key_file_is_unreadable(api: Api, folder: Path) -> None:
-    (folder / "keys" / "signing.pem").write_text("nonsense")
-    assert (await log_in(api)).code == 200
+    async def test_rotated_key_signs_and_old_tokens_remain_valid(
+        self, api: Api, key_file: Path
+    ) -> None:
+        await api.create("X")
+        before = bearer(await log_in(api))
+        await asyncio.to_thread(rotate, key_file, 60, spread_seconds=1.2)
+        after = bearer(await log_in(api))
+        for headers in (before, after):
+            assert (await api("GET", "/members/1", headers=headers)).code == 200
+        kids = [jwt.get_unverified_header(h["Authorization"][7:])["kid"] for h in (before, after)]
+        assert kids[0] != kids[1] == own_signing_key(key_file).kid
+        published = parsed(await api("GET", "/.well-known/jwks.json", rights=None))
+        assert {key["kid"] for key in published["keys"]} == set(kids)
+
+    async def test_last_key_signs_while_the_key_file_is_unreadable(
+        self, api: Api, key_file: Path
+    ) -> None:
+        key_file.with_name("signing.pem").write_text("nonsense")
+        assert (await log_in(api)).code == 200
 
 
 class TestWithoutLogin:
@@ -418,7 +444,7 @@ class TestUnderAttack:
         headers = {"X-Forwarded-For": address}
         return int((await api("POST", "/login", body, rights=None, headers=headers)).code)
 
-    @pytest.mark.parametrize("addresses", [1, 50])
+    @pytest.mark.parametrize("addresses", [1, 15])
     async def test_user_logs_in_during_a_flood(
         self,
         api: Api,
@@ -432,12 +458,14 @@ class TestUnderAttack:
         verify = passwords.verify
 
         async def slowly(*arguments: Any) -> bool:
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.02)
             return await verify(*arguments)
 
         monkeypatch.setattr(passwords, "verify", slowly)
         monkeypatch.setattr(login_queue, "_MAX_SECONDS", 3600)  # only its order matters here
-        http_server_client.max_clients = 150  # concurrent requests; the client queues all others
+        for queue in services.login._queue._queues:
+            queue._max_waiting = 16
+        http_server_client.max_clients = 50  # concurrent requests; the client queues all others
         answers: Counter[int] = Counter()
         over = asyncio.Event()
 
@@ -450,7 +478,7 @@ class TestUnderAttack:
                     with suppress(TimeoutError):
                         await asyncio.wait_for(over.wait(), 0.5)
 
-        floods = [asyncio.create_task(flood(number)) for number in range(100)]
+        floods = [asyncio.create_task(flood(number)) for number in range(30)]
         while not answers[503]:  # until more arrive than can be hashed
             await asyncio.sleep(0.01)
         statuses = [await self.log_in(api, "203.0.113.7") for _ in range(3)]

@@ -22,7 +22,9 @@ pytestmark = pytest.mark.shared_services
 PASSWORD = test_login.PASSWORD
 MERGE_PATCH = {"Content-Type": "application/merge-patch+json"}
 keys = test_login.keys
+key_file = test_login.key_file
 settings = test_login.settings
+fast_polls = test_login.fast_polls
 
 
 @pytest.fixture(autouse=True)
@@ -160,11 +162,13 @@ async def test_users_are_for_callers_with_members_delete_only(api: Api) -> None:
     assert parsed(await api("GET", "/users")) == {"items": [], "next": None}
 
 
-async def test_changes_that_reduce_rights_revoke_tokens_and_others_do_not(api: Api) -> None:
+async def test_changes_that_reduce_rights_revoke_tokens_and_others_do_not(
+    api: Api, services: Services
+) -> None:
     await add(api, accessRights=1, memberId=7)
     headers = test_login.bearer(await log_in(api, "ada"))
     await patch(api, "ada", accessRights=2, memberId=7)
-    await asyncio.sleep(1)
+    await services.tokens._revocations._load()
     assert (await api("GET", "/members", headers=headers)).code == 200
     for change in ({"password": "new password"}, {"memberId": 8}, {"accessRights": 1}):
         password = "new password" if "password" not in change else PASSWORD

@@ -9,6 +9,7 @@ from typing import Any
 
 from tornado.ioloop import IOLoop
 
+from tornado_members.auth.login_queue import LoginQueue
 from tornado_members.services import Services
 
 Opening = Callable[[], AbstractAsyncContextManager[Services]]
@@ -39,15 +40,24 @@ class SharedServices:
         """Return the open services if they have this key; otherwise open new ones.
 
         Like new ones, they know no token and no name, so the fast path does not serve a first
-        request, and the first look-up of a name asks the cache for its id.
+        request, and the first look-up of a name asks the cache for its id. They know no user and no
+        failed login either.
         """
         if self._services is None or key != self._key:
             self._close_services()
             self._services = self.loop.run_sync(lambda: self._stack.enter_async_context(opening()))
             self._key = key
-        self._services.tokens._verified_tokens.clear()
-        self._services.directory._look_ups._ids.clear()
+        self._forget(self._services)
         return self._services
+
+    def _forget(self, services: Services) -> None:
+        services.tokens._verified_tokens.clear()
+        services.directory._look_ups._ids.clear()
+        if services.login:
+            services.login._queue = LoginQueue()
+            services.login._throttle._counts._own.clear()
+        if services.tokens._revocations._polling:
+            self.loop.run_sync(services.tokens._revocations._load)
 
     def close(self) -> None:
         """Close the services and the loop."""
