@@ -172,13 +172,13 @@ async def test_recorded_change_is_visible_at_once(api: Api) -> None:
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE"])
-async def test_if_match_lets_one_of_fifty_recorded_writers_succeed(api: Api, method: str) -> None:
+async def test_if_match_lets_one_of_twenty_recorded_writers_succeed(api: Api, method: str) -> None:
     await api.create("Ada")
     headers = {"If-Match": '"1"'}
     body = None if method == "DELETE" else {"name": "Ada", "phone": "555-0100"}
-    writers = [api(method, "/members/1", body, headers=headers) for _ in range(50)]
+    writers = [api(method, "/members/1", body, headers=headers) for _ in range(20)]
     codes = sorted(answer.code for answer in await asyncio.gather(*writers))
-    assert codes == [204 if method == "DELETE" else 200] + [412] * 49
+    assert codes == [204 if method == "DELETE" else 200] + [412] * 19
     assert len(await history(api)) == 2
 
 

@@ -149,14 +149,14 @@ async def test_name_conflict_names_the_owner(api: Api) -> None:
         assert b"index" not in answer.body
 
 
-async def test_create_gives_one_name_to_one_of_fifty_callers(api: Api) -> None:
-    answers = await asyncio.gather(*(api("PUT", "/members", ADA) for _ in range(50)))
-    assert sorted(answer.code for answer in answers) == [201] + [409] * 49
+async def test_create_gives_one_name_to_one_of_twenty_callers(api: Api) -> None:
+    answers = await asyncio.gather(*(api("PUT", "/members", ADA) for _ in range(20)))
+    assert sorted(answer.code for answer in answers) == [201] + [409] * 19
 
 
 async def test_create_gives_concurrent_callers_distinct_ids(api: Api) -> None:
-    members = await asyncio.gather(*(api.create(f"Member {i}") for i in range(50)))
-    assert len({member["memberId"] for member in members}) == 50
+    members = await asyncio.gather(*(api.create(f"Member {i}") for i in range(20)))
+    assert len({member["memberId"] for member in members}) == 20
 
 
 AWKWARD_NAMES = [
