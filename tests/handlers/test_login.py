@@ -19,6 +19,7 @@ from tornado.httputil import HTTPServerConnectionDelegate
 
 from tests.support.api import Api, parsed, problem
 from tests.support.cases import cases
+from tests.support.shared_services import load_revocations
 from tests.support.tokens import AUDIENCE, ISSUER, make_token, public_jwk
 from tornado_members.app import make_app
 from tornado_members.auth import login_queue, passwords, revocations
@@ -333,8 +334,8 @@ async def test_tokens_of_other_issuers_ignore_blocks_here(
     api: Api, services: Services, users: UserStore
 ) -> None:
     await users.add("somebody", "", 0)  # the subject of the tests' tokens
-    known = services.tokens._revocations
-    await known._load()
+    known = await load_revocations(services)
+    assert known
     assert "somebody" in known._states
     assert (await api("PUT", "/members", {"name": "X"})).code == 201
 

@@ -11,6 +11,7 @@ from argon2 import PasswordHasher
 from tests.handlers import test_login
 from tests.support.api import Api, parsed, problem
 from tests.support.cases import cases
+from tests.support.shared_services import load_revocations
 from tests.support.tokens import make_token
 from tornado_members.app import USER_ROUTES
 from tornado_members.auth import passwords
@@ -168,7 +169,7 @@ async def test_changes_that_reduce_rights_revoke_tokens_and_others_do_not(
     await add(api, accessRights=1, memberId=7)
     headers = test_login.bearer(await log_in(api, "ada"))
     await patch(api, "ada", accessRights=2, memberId=7)
-    await services.tokens._revocations._load()
+    await load_revocations(services)
     assert (await api("GET", "/members", headers=headers)).code == 200
     for change in ({"password": "new password"}, {"memberId": 8}, {"accessRights": 1}):
         password = "new password" if "password" not in change else PASSWORD

@@ -10,6 +10,8 @@ from typing import Any
 from tornado.ioloop import IOLoop
 
 from tornado_members.auth.login_queue import LoginQueue
+from tornado_members.auth.revocations import TokenRevocations
+from tornado_members.auth.shared_counts import SharedCounts
 from tornado_members.services import Services
 
 Opening = Callable[[], AbstractAsyncContextManager[Services]]
@@ -55,9 +57,10 @@ class SharedServices:
         services.directory._look_ups._ids.clear()
         if services.login:
             services.login._queue = LoginQueue()
-            services.login._throttle._counts._own.clear()
-        if services.tokens._revocations._polling:
-            self.loop.run_sync(services.tokens._revocations._load)
+            counts = services.login._throttle._counts
+            assert isinstance(counts, SharedCounts)
+            counts._own.clear()
+        self.loop.run_sync(lambda: load_revocations(services))
 
     def close(self) -> None:
         """Close the services and the loop."""
@@ -70,3 +73,13 @@ class SharedServices:
         if self._services is not None:
             self._services = None
             self.loop.run_sync(self._stack.aclose)
+
+
+async def load_revocations(services: Services) -> TokenRevocations | None:
+    """Load the revoked tokens now; return them, or None if the service issues no tokens."""
+    revocations = services.tokens._revocations
+    if revocations is None:
+        return None
+    assert isinstance(revocations, TokenRevocations)
+    await revocations._load()
+    return revocations
