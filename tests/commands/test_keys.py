@@ -11,7 +11,7 @@ from tests.support.service import Command
 from tests.support.tokens import public_jwk, verify
 from tornado_members.auth import signing
 from tornado_members.auth.key_set import KeysUnusable
-from tornado_members.auth.keys import FileKeys
+from tornado_members.auth.keys import _CHECK_SECONDS, FileKeys
 from tornado_members.auth.signing import own_signing_key, rotate
 from tornado_members.auth.tokens import TokenVerifier
 from tornado_members.errors import TokenInvalid
@@ -54,17 +54,26 @@ class Installation:
 
 
 @pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The pauses of a rotation, in seconds, which take no time."""
+    found: list[float] = []
+    monkeypatch.setattr("tornado_members.auth.signing.time.sleep", found.append)
+    return found
+
+
+@pytest.fixture
 def installation(folder: Path) -> Installation:
     return Installation(folder)
 
 
 def test_rotate_keeps_the_old_key_until_its_last_token_has_expired(
-    installation: Installation,
+    installation: Installation, pauses: list[float]
 ) -> None:
     old = installation.command.token("--rights", "1", "--expires", "1h")
     assert installation.accepts(old)
     finished = installation.command.run("keys", "rotate")
     assert finished.returncode == 0
+    assert sum(pauses) >= 2 * _CHECK_SECONDS  # services have read the new key
     installation.read_the_file_again()
     new = installation.command.token("--rights", "1", "--expires", "1h")
     kids = [jwt.get_unverified_header(token)["kid"] for token in (old, new)]
@@ -91,12 +100,13 @@ def test_cached_token_is_refused_when_its_key_expires(installation: Installation
     assert not installation.accepts(token)
 
 
-def test_rotate_at_once_ends_the_old_key(installation: Installation) -> None:
+def test_rotate_at_once_ends_the_old_key(installation: Installation, pauses: list[float]) -> None:
     old = installation.command.token("--rights", "1")
     assert installation.accepts(old)
     finished = installation.command.run("keys", "rotate", "--at-once")
     assert finished.returncode == 0
     assert "no longer valid" in finished.stdout
+    assert pauses  # services have to read the new key here, too
     installation.read_the_file_again()
     assert not installation.accepts(old)
     assert installation.accepts(installation.command.token("--rights", "1"))

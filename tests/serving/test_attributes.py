@@ -36,7 +36,7 @@ NEW: dict[str, Any] = {
 OWN: dict[str, dict[str, Any]] = {"old": {"old": "kept"}, "new": {"fresh": 1.5}}
 SHARED: dict[str, Any] = {"code": 5, "seen": "2026-11-22T11:05:42.000Z"}
 PATCHED, REPLACED, IDLE = (1, 2), (3, 4), (5,)
-PAUSE = 0.03  # seconds, between two requests of a client: without it, they take all processors
+PAUSE = 0.05  # seconds, between two requests of a client: without it, they take all processors
 
 
 @pytest.fixture
@@ -161,15 +161,15 @@ def test_reloads_to_another_declaration_and_back_lose_and_misread_nothing(
             assert service("POST", "/members", body)[0] == 201
         members.update_many({}, {"$set": {"attributes.fresh": 1.5}})
         witness = Witness(service)
+        wait_for(lambda: are_hits(service, *IDLE))
         with witness.watching():
             for declared, form in ((NEW, "new"), (OLD, "old")):
-                wait_for(lambda: are_hits(service, *IDLE))
                 before = set(workers(service))
                 change(command, members={"attributes": declared})
                 service.process.send_signal(signal.SIGHUP)
                 wait_for(partial(are_replaced, service, before))
                 wait_for(lambda: are_hits(service, *IDLE))
-                assert {shape for _ in range(10) for shape in witness.forms_now()} == {form}
+                assert {shape for _ in range(5) for shape in witness.forms_now()} == {form}
         assert not witness.faults, witness.faults[:5]
         assert witness.forms == {"old", "new"}
         assert min(witness.scores[number] for number in (*PATCHED, *REPLACED)) > 5
