@@ -7,10 +7,10 @@ import socket
 import struct
 from typing import Any
 
-import hypothesis
 import pymongo
 import pytest
-from hypothesis import given
+from hypothesis import Phase, example, given
+from hypothesis import settings as examples
 from hypothesis import strategies as st
 from tornado.ioloop import IOLoop
 
@@ -181,6 +181,8 @@ async def test_dry_run_predicts_many_batches(api: Api) -> None:
     assert [r["line"] for r in real] == list(range(1, 2501))
 
 
+_WITHOUT_SHRINKING = (Phase.explicit, Phase.generate)  # which would take minutes, with requests
+
 members: st.SearchStrategy[dict[str, Any]] = st.builds(
     dict,
     name=st.text(
@@ -198,8 +200,11 @@ members: st.SearchStrategy[dict[str, Any]] = st.builds(
 def test_import_restores_an_export(
     io_loop: IOLoop, api: Api, admin: Admin, media_type: str
 ) -> None:
+    query = "?take_suspicious=true" if media_type == "text/csv" else ""  # a name may be "total"
+
     @given(st.lists(members, min_size=10, max_size=30))
-    @hypothesis.settings(max_examples=15)
+    @example([{"name": "Ada", "phone": "555 0100"}, {"name": "total"}])
+    @examples(max_examples=15, phases=_WITHOUT_SHRINKING)
     def round_trip(people: list[dict[str, Any]]) -> None:
         valid: dict[str, dict[str, Any]] = {}
         for person in people:
@@ -219,7 +224,7 @@ def test_import_restores_an_export(
         exported = await api("GET", "/members", headers={"Accept": media_type})
         assert exported.code == 200
         collection.delete_many({})
-        results = await send(api, exported.body, "", {"Content-Type": media_type})
+        results = await send(api, exported.body, query, {"Content-Type": media_type})
         assert [r["code"] for r in results] == ["created"] * len(people), (results, exported.body)
         stored = collection.find({}, {"_id": 0, "name": 1, "email": 1, "phone": 1}).sort("_id")
         assert list(stored) == people

@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
+from tests.support.waiting import until
 from tests.support.wire import bare_connection
 from tornado_members.serving.server import DrainingHTTPServer, most_connections
 
@@ -59,7 +60,7 @@ async def test_drain_waits_for_requests_and_closes_idle_connections(
 ) -> None:
     async with connections(http_server, 2) as [(reader, writer), (idle, _)]:
         writer.write(GET[:20])
-        await asyncio.sleep(0.1)
+        await until(http_server._busy)
         http_server.announce_close()
         http_server.stop()
         force = asyncio.Event()
@@ -74,7 +75,7 @@ async def test_drain_waits_for_requests_and_closes_idle_connections(
 async def test_drain_closes_everything_when_it_is_forced(http_server: DrainingHTTPServer) -> None:
     async with connections(http_server, 2) as [(_, writer), _]:
         writer.write(GET[:20])
-        await asyncio.sleep(0.1)
+        await until(http_server._busy)
         force = asyncio.Event()
         force.set()
         assert await http_server.drain(10, idle_seconds=10, force=force) == 1
