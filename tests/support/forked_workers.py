@@ -82,16 +82,24 @@ def _chunks(items: Sequence[pytest.Item], workers: int) -> Iterator[tuple[int, i
     """Yield chunks of one module each. They become smaller, so that all workers end together.
 
     Modules at the top level of tests/, which are last in `items`, take longest and come first.
+    Those without servers wait for nothing and come last: they occupy the processors while the last
+    of the other tests wait.
     """
     remaining = len(items)
-    for _, module in groupby(reversed(range(remaining)), key=lambda index: items[index].path):
-        indexes = sorted(module)
-        first, end = indexes[0], indexes[-1] + 1
+    indexes = reversed(range(remaining))
+    modules = [sorted(group) for _, group in groupby(indexes, key=lambda index: items[index].path)]
+    modules.sort(key=lambda module: not any(_uses_servers(items[index]) for index in module))
+    for module in modules:
+        first, end = module[0], module[-1] + 1
         while first < end:
             count = min(end - first, _MOST_PER_CHUNK, max(1, remaining // (4 * workers)))
             yield first, count
             first += count
             remaining -= count
+
+
+def _uses_servers(item: pytest.Item) -> bool:
+    return isinstance(item, pytest.Function) and "servers" in item.fixturenames
 
 
 def _pass_reports_on(session: pytest.Session, workers: Sequence[_Worker]) -> None:
